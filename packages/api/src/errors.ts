@@ -1,0 +1,54 @@
+/**
+ * Every error a caller can meet: a stable code and the HTTP status it is answered with (contract: Errors).
+ * Code branches on the code, people read the message.
+ */
+export const HTTP_STATUS = {
+  invalid_request: 400,
+  unauthenticated: 401,
+  forbidden: 403,
+  port_not_allowed: 403,
+  not_found: 404,
+  method_not_allowed: 405,
+  conflict: 409,
+  already_member: 409,
+  agent_offline: 409,
+  idempotency_mismatch: 409,
+  payload_too_large: 413,
+  rate_limited: 429,
+  internal: 500,
+  target_refused: 502,
+  unavailable: 503,
+  timeout: 504,
+} as const
+
+export type ErrorCode = keyof typeof HTTP_STATUS
+
+/** One fault of a request: where (`body.target_port`) and what. */
+export interface ErrorDetail {
+  path: string
+  message: string
+}
+
+/** The one error that reaches a caller. `message` is a sentence that says what to do; `cause` stays in our log. */
+export class ApiError extends Error {
+  readonly code: ErrorCode
+  readonly details: readonly ErrorDetail[] | undefined
+  /** Seconds for Retry-After, with `rate_limited` and `unavailable`. */
+  readonly retryAfterSeconds: number | undefined
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { details?: readonly ErrorDetail[]; retryAfterSeconds?: number; cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'ApiError'
+    this.code = code
+    this.details = options.details
+    this.retryAfterSeconds = options.retryAfterSeconds
+  }
+
+  get status(): number {
+    return HTTP_STATUS[this.code]
+  }
+}

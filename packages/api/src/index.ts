@@ -1,0 +1,1 @@
+export { ApiError, type ErrorCode, type ErrorDetail, HTTP_STATUS } from './errors.ts'

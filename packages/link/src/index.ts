@@ -1,0 +1,1 @@
+export type { Chunk, Link, LinkStats, LinkStream, StreamEvents, StreamHandler } from './types.ts'

@@ -1,0 +1,1 @@
+export { findProgram, lacksPrograms, type SystemProgram } from './programs.ts'
