@@ -13,3 +13,4 @@ export {
   type Welcome,
 } from './model.ts'
 export { formatKey, KEY_RANDOM_BYTES, type KeyKind, parseKey, redactSecrets } from './secrets.ts'
+export { suggest } from './suggest.ts'
