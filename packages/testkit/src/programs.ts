@@ -12,6 +12,7 @@ const REMEDY = {
   rsync: 'apt-get install rsync',
   chromium: 'apt-get install chromium',
   haproxy: 'apt-get install haproxy',
+  wrk: 'apt-get install wrk',
   curl: 'apt-get install curl',
   openssl: 'apt-get install openssl',
   jupyter: 'apt-get install jupyter-notebook',
