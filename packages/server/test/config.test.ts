@@ -1,0 +1,81 @@
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { expect, test } from 'vitest'
+import { loadConfig, parseConfig } from '../src/config.ts'
+
+function yamlFile(text: string): string {
+  const file = join(mkdtempSync(join(tmpdir(), 'cyberun-config-')), 'cyberun.yaml')
+  writeFileSync(file, text)
+  return file
+}
+
+test('defaults need no file and no environment', () => {
+  expect(loadConfig({})).toMatchObject({ control: { port: 8787 }, edge: { port: 8788, tunnel_domain: 'localhost' } })
+})
+
+test('the environment lies over the file', () => {
+  const file = yamlFile('edge:\n  port: 1\n  tunnel_domain: t.example.org\n')
+  const config = loadConfig({
+    CYBERUN_CONFIG: file,
+    CYBERUN_EDGE_PORT: '2',
+    CYBERUN_EDGE_TRUSTED_PROXIES: '10.0.0.0/8, ::1',
+  })
+  expect(config.edge).toMatchObject({ port: 2, tunnel_domain: 't.example.org', trusted_proxies: ['10.0.0.0/8', '::1'] })
+})
+
+test.each([
+  ['an unknown variable', { CYBERUN_EDGE_PROT: '1' }, /CYBERUN_EDGE_PROT.*did you mean CYBERUN_EDGE_PORT\?/],
+  ['a port that is no number', { CYBERUN_EDGE_PORT: 'x' }, /edge\.port/],
+  ['a port out of range', { CYBERUN_CONTROL_PORT: '70000' }, /control\.port/],
+  ['a certificate without its key', { CYBERUN_EDGE_TLS_CERT_FILE: 'a.pem' }, /tls_key_file go together/],
+  ['a database that is not PostgreSQL', { CYBERUN_DATABASE_URL: 'mysql://x' }, /database\.url/],
+  ['a proxy that is no address', { CYBERUN_EDGE_TRUSTED_PROXIES: '10.0.0.0/33' }, /10\.0\.0\.0\/8/],
+  ['a file that is not there', { CYBERUN_CONFIG: '/nonexistent.yaml' }, /nonexistent\.yaml: cannot be read/],
+  [
+    'an unknown section',
+    { CYBERUN_CONFIG: yamlFile('edeg:\n  port: 1\n') },
+    /edeg: there is no such setting; did you mean edge\?/,
+  ],
+  [
+    'an unknown key',
+    { CYBERUN_CONFIG: yamlFile('edge:\n  prot: 1\n') },
+    /edge\.prot: there is no such setting; did you mean port\?/,
+  ],
+  ['a list for a file', { CYBERUN_CONFIG: yamlFile('- a\n') }, /expected sections/],
+  ['a scalar for a section', { CYBERUN_CONFIG: yamlFile('edge: 5\n') }, /edge: expected keys below it, got 5/],
+  ['broken YAML', { CYBERUN_CONFIG: yamlFile('edge: [\n') }, /cannot be read as YAML/],
+])('refuses %s and says where', (_, env, message) => {
+  expect(() => loadConfig(env)).toThrow(message)
+})
+
+test('variables of the command line and of agents are not settings', () => {
+  expect(() => loadConfig({ CYBERUN_URL: 'x', CYBERUN_AGENT_KEY: 'x', CYBERUN_TEST_SKIPS: 'x' })).not.toThrow()
+})
+
+test('nobody changes settings later', () => {
+  const config = parseConfig({})
+  expect(() => Object.assign(config.edge, { port: 1 })).toThrow(TypeError)
+})
+
+test('the settings table of the README names every setting and its default', () => {
+  const readme = readFileSync(resolve(import.meta.dirname, '../../../README.md'), 'utf8')
+  const rows = new Map(
+    [...readme.matchAll(/^\| `([a-z]+\.[a-z_]+)` \| ([^|]*) \|/gm)].map((row) => [row[1], row[2]?.trim()]),
+  )
+  const config = parseConfig({}) as unknown as Record<string, Record<string, unknown>>
+  for (const [section, keys] of Object.entries(config)) {
+    for (const [key, value] of Object.entries(keys)) {
+      expect(rows.get(`${section}.${key}`), `${section}.${key}`).toBe(Array.isArray(value) ? 'none' : `\`${value}\``)
+    }
+  }
+  for (const optional of [
+    'control.public_url',
+    'edge.public_url',
+    'edge.tls_cert_file',
+    'edge.tls_key_file',
+    'database.url',
+  ]) {
+    expect(rows.has(optional), optional).toBe(true)
+  }
+})
