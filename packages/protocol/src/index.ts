@@ -1,4 +1,20 @@
 export {
+  AGENT_LIMITS,
+  type AgentHello,
+  type AgentLine,
+  FieldError,
+  type GpuDevice,
+  isAgentId,
+  isLabel,
+  type MachineProof,
+  machineProofText,
+  parseAgentHello,
+  parseAgentLine,
+  parseServerLine,
+  type ServerLine,
+  type SystemStats,
+} from './agent-hello.ts'
+export {
   CLOSE_CODES,
   type CloseCode,
   type CloseReason,
