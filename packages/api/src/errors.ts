@@ -14,6 +14,7 @@ export const HTTP_STATUS = {
   agent_offline: 409,
   idempotency_mismatch: 409,
   payload_too_large: 413,
+  misdirected_request: 421,
   rate_limited: 429,
   internal: 500,
   target_refused: 502,

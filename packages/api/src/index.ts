@@ -1,1 +1,8 @@
 export { ApiError, type ErrorCode, type ErrorDetail, HTTP_STATUS } from './errors.ts'
+export type { RouteAnswer, RouteInput, RouteRequest } from './route-types.ts'
+export { type CallerKind, type RouteName, type RouteSpec, type Routes, routes } from './routes.ts'
+export { ROLES, type Role } from './schemas/account.ts'
+export { AGENT_STATUSES, AgentId, type AgentStatus, AgentView, SystemStats } from './schemas/agents.ts'
+export { ErrorAnswer, Id, type PageQuery } from './schemas/common.ts'
+export { CREDENTIAL_KINDS, type CredentialKind } from './schemas/credentials.ts'
+export type { OpenedTunnel, OpenTunnelBody, TunnelListAnswer, TunnelProtocol, TunnelView } from './schemas/tunnels.ts'

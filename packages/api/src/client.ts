@@ -1,0 +1,154 @@
+import type { ErrorCode, ErrorDetail } from './errors.ts'
+import type { RouteAnswer, RouteRequest } from './route-types.ts'
+import type { RouteName } from './routes.ts'
+
+/** Everything here is types and `fetch`: importing this module loads no schema library. */
+
+export interface ClientOptions {
+  /** Where the control listener is: `http://127.0.0.1:8787`. */
+  baseUrl: string | URL
+  /** Bearer secret of every call; a function is asked before each one. Absent: only calls open to anyone. */
+  token?: string | (() => Promise<string>)
+  /** `X-Team-ID` of every call. Keys carry their team and need none. */
+  teamId?: string
+  fetch?: typeof fetch
+}
+
+/** Codes of errors that no server answered with. */
+export type ClientErrorCode = ErrorCode | 'unreachable' | 'timeout' | 'aborted' | 'bad_answer'
+
+/** Why a call failed. `message` is a sentence for a person; branch on `code`. */
+export class ClientError extends Error {
+  readonly code: ClientErrorCode
+  /** HTTP status; undefined when there was no answer. */
+  readonly status: number | undefined
+  /** To find the call in the server's log. */
+  readonly requestId: string | undefined
+  readonly details: readonly ErrorDetail[]
+  /** From `Retry-After`. */
+  readonly retryAfterSeconds: number | undefined
+
+  constructor(
+    code: ClientErrorCode,
+    message: string,
+    about: {
+      status?: number
+      requestId?: string | undefined
+      details?: readonly ErrorDetail[] | undefined
+      retryAfterSeconds?: number | undefined
+      cause?: unknown
+    } = {},
+  ) {
+    super(message, about.cause === undefined ? undefined : { cause: about.cause })
+    this.name = 'ClientError'
+    this.code = code
+    this.status = about.status
+    this.requestId = about.requestId
+    this.details = about.details ?? []
+    this.retryAfterSeconds = about.retryAfterSeconds
+  }
+}
+
+export interface Client {
+  /** Makes the call named as in the route table. Rejects with `ClientError` only. */
+  call<K extends RouteName>(name: K, request: RouteRequest<K>, signal?: AbortSignal): Promise<RouteAnswer<K>>
+}
+
+/** The request parts of any call, as they are put on the wire. */
+interface Sent {
+  params?: Readonly<Record<string, string>>
+  query?: Readonly<Record<string, string | number | undefined>>
+  body?: unknown
+}
+
+export function createClient(options: ClientOptions): Client {
+  const send = options.fetch ?? fetch
+  return {
+    async call<K extends RouteName>(name: K, request: RouteRequest<K>, signal?: AbortSignal) {
+      const [method = '', path = ''] = name.split(' ')
+      const { params, query, body } = request as Sent
+      const url = callUrl(options.baseUrl, path, params, query)
+      const headers = new Headers({ accept: 'application/json' })
+      const token = typeof options.token === 'function' ? await options.token() : options.token
+      if (token !== undefined) headers.set('authorization', `Bearer ${token}`)
+      if (options.teamId !== undefined) headers.set('x-team-id', options.teamId)
+      if (body !== undefined) headers.set('content-type', 'application/json')
+      const init: RequestInit = { method, headers, redirect: 'error' }
+      if (body !== undefined) init.body = JSON.stringify(body)
+      if (signal !== undefined) init.signal = signal
+      try {
+        const response = await send(url, init)
+        // The server parsed its answer by the route's schema before it sent it, so it is not parsed again here.
+        return (await readAnswer(response)) as RouteAnswer<K>
+      } catch (error) {
+        throw error instanceof ClientError ? error : transportError(url, error)
+      }
+    },
+  }
+}
+
+function callUrl(baseUrl: string | URL, path: string, params: Sent['params'], query: Sent['query']): URL {
+  const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(params?.[name] ?? ''))
+  const url = new URL(baseUrl)
+  url.pathname = `${url.pathname.replace(/\/$/, '')}/api/v1${filled}`
+  for (const [key, value] of Object.entries(query ?? {})) {
+    if (value !== undefined) url.searchParams.set(key, String(value))
+  }
+  return url
+}
+
+async function readAnswer(response: Response): Promise<unknown> {
+  const requestId = response.headers.get('x-request-id') ?? undefined
+  const about = { status: response.status, requestId }
+  if (response.status === 204) return undefined
+  const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false
+  if (!isJson) {
+    await response.body?.cancel()
+    throw new ClientError(
+      'bad_answer',
+      `${response.url} answered ${response.status} without JSON. Is this the address of a Cyberun server's API?`,
+      about,
+    )
+  }
+  const answer: unknown = await response.json()
+  if (response.ok) return answer
+  const { error_message, error_code, details } = answer as Partial<ErrorBody>
+  const retryAfter = Number(response.headers.get('retry-after') ?? Number.NaN)
+  throw new ClientError(error_code ?? 'bad_answer', error_message ?? `The server answered ${response.status}.`, {
+    ...about,
+    details,
+    retryAfterSeconds: Number.isFinite(retryAfter) ? retryAfter : undefined,
+  })
+}
+
+interface ErrorBody {
+  error_message: string
+  error_code: ErrorCode
+  details: ErrorDetail[]
+}
+
+/** What happened to a call that got no whole answer, in words for the person who made it. */
+function transportError(url: URL, error: unknown): ClientError {
+  const { name, cause } = error instanceof Error ? error : new Error(String(error))
+  if (name === 'TimeoutError')
+    return new ClientError('timeout', `${url.origin} did not answer in time.`, { cause: error })
+  if (name === 'AbortError') return new ClientError('aborted', 'The call was cancelled.', { cause: error })
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined
+  return new ClientError('unreachable', `${url.origin} cannot be reached: ${reason(code, error)}`, { cause: error })
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there. Is the server running?',
+  ENOTFOUND: 'its name does not resolve. Check the address.',
+  EAI_AGAIN: 'its name cannot be looked up now. Check the network.',
+  ECONNRESET: 'the connection was cut.',
+  UND_ERR_SOCKET: 'the connection was cut.',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'its certificate is self-signed. Set NODE_EXTRA_CA_CERTS to its CA file.',
+  SELF_SIGNED_CERT_IN_CHAIN: 'its CA is not trusted here. Set NODE_EXTRA_CA_CERTS to its CA file.',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'its CA is not trusted here. Set NODE_EXTRA_CA_CERTS to its CA file.',
+}
+
+function reason(code: string | undefined, error: unknown): string {
+  const known = code === undefined ? undefined : REASONS[code]
+  return known ?? code ?? (error instanceof Error ? error.message : String(error))
+}

@@ -1,0 +1,43 @@
+import type { AgentView, OpenedTunnel, OpenTunnelBody, TunnelListAnswer } from '@cyberun/api'
+
+/**
+ * What the API needs of the parts it does not build itself. They are written in the API's own types, so that
+ * `agents` and `tunnels` fit them without importing this folder; `main` joins them.
+ */
+
+/** Who makes a call, as far as tunnels care: whose it is, and what it ends with. */
+export interface TunnelOpener {
+  userId: string
+  /** The key that called; its revocation ends the tunnel. Absent for a signed-in user. */
+  credentialId?: string
+  /** The sign-in that called; its end ends the tunnel. Absent for a key. */
+  familyId?: string
+}
+
+export interface AgentsPort {
+  /** Every agent of the team that is listed now. */
+  list(teamId: string): AgentView[]
+  /** Undefined for an agent that is unknown, gone, or another team's: callers cannot tell which. */
+  get(teamId: string, agentId: string): AgentView | undefined
+}
+
+export interface TunnelsPort {
+  /**
+   * Opens a session after asking the agent whether something listens on the port. Throws `ApiError`: `not_found`,
+   * `agent_offline`, `target_refused`, `port_not_allowed`, `unavailable`, `timeout`, or the reason of `signal`.
+   */
+  open(
+    opener: TunnelOpener,
+    teamId: string,
+    agentId: string,
+    request: OpenTunnelBody,
+    signal: AbortSignal,
+  ): Promise<OpenedTunnel>
+  /** Throws `ApiError('not_found')` for an agent the team never had. */
+  list(teamId: string, agentId: string): Promise<TunnelListAnswer>
+  /**
+   * Closes one session, or all to this agent when none is named. Throws `ApiError('not_found')` for an unknown or
+   * foreign session or agent. Closing all of none is fine.
+   */
+  close(opener: TunnelOpener, teamId: string, agentId: string, sessionId?: string): Promise<void>
+}
