@@ -72,13 +72,13 @@ export function machineProofText(challenge: string, agentId: string): string {
   return `cyberun.v1 machine\n${challenge}\n${agentId}`
 }
 
-const AGENT_ID = /^[A-Za-z0-9][A-Za-z0-9._-]*$/
+const AGENT_ID = /^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$/
 const LABEL = /^[\w.:/=+@-]+$/
 const PRINTABLE = /^[^\p{Cc}\p{Cs}]*$/u
 const KEY_BYTES_32 = /^[\w-]{43}$/
 const SIGNATURE_BYTES_64 = /^[\w-]{86}$/
 
-/** Whether `id` may name an agent: 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first. */
+/** Whether `id` may name an agent: 1 to 64 letters, digits, dots, dashes, underscores; a letter or digit at both ends. */
 export function isAgentId(id: string): boolean {
   return id.length <= AGENT_LIMITS.idCharacters && AGENT_ID.test(id)
 }
