@@ -1,0 +1,69 @@
+import { ApiError } from '@cyberun/api'
+import type { SelectQueryBuilder } from 'kysely'
+
+/** What SQLite and PostgreSQL do differently in what we write, all of it. */
+export type Engine = 'sqlite' | 'postgres'
+
+/**
+ * Locks the rows a transaction is about to change, so that a rule checked on them still holds when it writes.
+ * SQLite has one writer at a time, so reading inside a transaction already is that lock (and `for update` is a syntax
+ * error there).
+ */
+export function lockRows<DB, TB extends keyof DB, O>(
+  engine: Engine,
+  query: SelectQueryBuilder<DB, TB, O>,
+): SelectQueryBuilder<DB, TB, O> {
+  return engine === 'postgres' ? query.forUpdate() : query
+}
+
+/** The fields a driver's error may carry: SQLSTATE or a system error in `code`; SQLite's result code in `errcode`. */
+interface DriverFault {
+  code?: unknown
+  errcode?: unknown
+}
+
+/** SQLite primary result codes: busy, locked, read-only, I/O error, disk full, cannot open. */
+const SQLITE_UNAVAILABLE = new Set([5, 6, 8, 10, 13, 14])
+
+/**
+ * SQLSTATE classes: connection, insufficient resources, operator intervention, system error; or a socket's error.
+ * 25P03 is our own limit on an idle transaction.
+ */
+const POSTGRES_UNAVAILABLE = /^(08|53|57|58)|^25P03$|^E[A-Z]+$/
+
+/** Serialization failure and deadlock: the transaction had no effect and may simply run again. */
+const POSTGRES_AGAIN = /^(40001|40P01)$/
+
+/** True when running the whole transaction once more is the remedy. */
+export function mayRunAgain(error: unknown): boolean {
+  return POSTGRES_AGAIN.test(String(faultOf(error).code))
+}
+
+/** What a driver threw, as our one error when the database is not usable now; anything else is returned as it came. */
+export function mapDriverError(error: unknown): unknown {
+  const { code, errcode } = faultOf(error)
+  const unavailable =
+    (typeof errcode === 'number' && SQLITE_UNAVAILABLE.has(errcode & 0xff)) ||
+    (typeof code === 'string' && !code.startsWith('ERR_') && POSTGRES_UNAVAILABLE.test(code)) ||
+    (code === undefined && isLostConnection(error))
+  return unavailable ? unavailableError(error) : error
+}
+
+export function unavailableError(cause: unknown): ApiError {
+  return new ApiError('unavailable', 'The database cannot be used right now; try again in a moment.', {
+    retryAfterSeconds: 1,
+    cause,
+  })
+}
+
+/** `pg` has no code for these two: a connection that died under a query, and one that could not be had in time. */
+function isLostConnection(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    /^(Connection terminated|timeout exceeded when trying|Query read timeout)/.test(error.message)
+  )
+}
+
+function faultOf(error: unknown): DriverFault {
+  return typeof error === 'object' && error !== null ? error : {}
+}
