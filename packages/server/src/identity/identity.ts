@@ -1,0 +1,176 @@
+import type { CredentialKind, PageQuery, Role } from '@cyberun/api'
+import type { GivenRole } from '../model/roles.ts'
+
+/** Who a bearer secret belongs to. Read from the store at every call, so a revoked one is refused at once. */
+export type Caller =
+  | { kind: 'user'; userId: string; familyId: string }
+  | { kind: CredentialKind; userId: string; teamId: string; credentialId: string }
+
+/** Somebody acting in a team, with the role they have there now. */
+export interface Actor {
+  userId: string
+  teamId: string
+  role: Role
+}
+
+export interface TokenPair {
+  accessToken: string
+  refreshToken: string
+  /** Seconds until the access token expires. */
+  expiresInSeconds: number
+}
+
+export interface TeamMembership {
+  id: string
+  displayName: string
+  role: Role
+}
+
+export interface UserProfile {
+  id: string
+  emailAddress: string
+  firstName: string
+  lastName: string
+  displayName: string
+  teams: TeamMembership[]
+}
+
+export interface Member {
+  userId: string
+  emailAddress: string
+  firstName: string
+  lastName: string
+  displayName: string
+  role: Role
+  /** Milliseconds since 1970, as every time here. */
+  joinedAt: number
+}
+
+export interface Invitation {
+  id: string
+  emailAddress: string
+  invitationRole: GivenRole
+  invitedByUserId: string
+  createdAt: number
+  expiresAt: number
+}
+
+export interface Credential {
+  id: string
+  kind: CredentialKind
+  displayName: string
+  keyPrefix: string
+  userId: string
+  keyStatus: 'active' | 'revoked' | 'expired'
+  createdAt: number
+  lastUsedAt: number | null
+  expiresAt: number | null
+}
+
+/** `rawKey` exists here only; the store has its hash. */
+export interface NewCredential {
+  id: string
+  kind: CredentialKind
+  keyPrefix: string
+  rawKey: string
+}
+
+export interface PairingCodes {
+  deviceCode: string
+  /** `XXXX-XXXX`. */
+  userCode: string
+  expiresInSeconds: number
+  intervalSeconds: number
+}
+
+export type PairingState = { status: 'pending' } | { status: 'approved'; rawKey: string; agentKey: string }
+
+/** What a person gives to have an account made. */
+export interface NewUser {
+  emailAddress: string
+  userPassword: string
+  displayName: string
+}
+
+export interface Listed<T> {
+  rows: T[]
+  totalCount: number
+}
+
+/**
+ * Users, teams, keys and who may do what. Every method throws `ApiError` and nothing else for what a caller can do
+ * wrong; what is unknown and what belongs to another team is the same `not_found`. `address` is the caller's IP
+ * address, for the limits on guessing.
+ *
+ * The least role of a call is checked before it comes here (`routes` of `@cyberun/api`); rules that depend on the
+ * object too are checked here, in the transaction that writes.
+ */
+export interface Identity {
+  /**
+   * Finds whose this JWT or key is. Throws `unauthenticated`; after too many failures from `address`, `rate_limited`,
+   * whether or not the secret is right.
+   */
+  authenticate(bearer: string, address: string): Promise<Caller>
+  /** The role somebody has in a team now; undefined for a stranger and for a team that does not exist. */
+  roleIn(userId: string, teamId: string): Promise<Role | undefined>
+
+  login(emailAddress: string, userPassword: string, address: string): Promise<TokenPair>
+  refresh(refreshToken: string, address: string): Promise<TokenPair>
+  /** Ends every sign-in of the user, this one too: whoever else knew the password is out. */
+  changePassword(userId: string, currentPassword: string, newPassword: string): Promise<void>
+  me(userId: string): Promise<UserProfile>
+
+  createTeam(userId: string, displayName: string): Promise<{ id: string }>
+  listTeams(userId: string, page: PageQuery): Promise<Listed<TeamMembership>>
+  updateTeam(actor: Actor, displayName: string): Promise<void>
+  deleteTeam(actor: Actor): Promise<void>
+  transferTeam(actor: Actor, newOwnerId: string): Promise<void>
+
+  listMembers(actor: Actor, page: PageQuery): Promise<Listed<Member>>
+  updateMember(actor: Actor, userId: string, role: GivenRole): Promise<void>
+  /** Also how somebody leaves. Their keys of this team are revoked. */
+  removeMember(actor: Actor, userId: string): Promise<void>
+
+  createInvitation(
+    actor: Actor,
+    emailAddress: string,
+    invitationRole: GivenRole,
+  ): Promise<{ id: string; invitationToken: string }>
+  listInvitations(actor: Actor, page: PageQuery): Promise<Listed<Invitation>>
+  deleteInvitation(actor: Actor, id: string): Promise<void>
+  /** The invitation must be for the user's e-mail address. */
+  acceptInvitation(userId: string, invitationToken: string): Promise<void>
+
+  createCredential(
+    actor: Actor,
+    credential: { kind: 'integration' | 'agent'; displayName: string; expiresInDays?: number | undefined },
+  ): Promise<NewCredential>
+  listCredentials(actor: Actor, kind: CredentialKind | undefined, page: PageQuery): Promise<Listed<Credential>>
+  revokeCredential(actor: Actor, id: string): Promise<void>
+
+  startPairing(address: string): Promise<PairingCodes>
+  pollPairing(deviceCode: string, address: string): Promise<PairingState>
+  confirmPairing(actor: Actor, userCode: string, deviceName: string | undefined): Promise<void>
+  /** The device gives itself up, with the agent key made with it. */
+  revokeDevice(caller: Caller): Promise<void>
+
+  /** The public keys that verify our JWTs (RFC 7517). */
+  jwks(): { keys: Record<string, unknown>[] }
+  /** Signs with a new key from now on; tokens of the old one are good until they expire. */
+  rotateSigningKey(): Promise<void>
+
+  /** Makes an account, for the operator: there is no open sign-up. Throws `conflict` when the address has one. */
+  createUser(user: NewUser): Promise<{ id: string }>
+  /** On a store without users: the first one, with a team and a password that is shown once. Else undefined. */
+  bootstrap(emailAddress: string): Promise<FirstUser | undefined>
+
+  /** Stops the sweep of expired keys. */
+  stop(): void
+}
+
+export interface FirstUser {
+  userId: string
+  teamId: string
+  emailAddress: string
+  userPassword: string
+}
