@@ -18,23 +18,27 @@ export const LoginBody = z.object({
   user_password: z.string().min(1).max(128),
 })
 export const RefreshBody = z.object({ refresh_token: OpaqueToken })
-export const TokenAnswer = z.object({
-  access_token: z.string(),
-  refresh_token: z.string(),
-  /** Seconds the access token is good for. */
-  expires_in: z.int().positive(),
-})
+export const TokenAnswer = z
+  .object({
+    access_token: z.string(),
+    refresh_token: z.string(),
+    /** Seconds the access token is good for. */
+    expires_in: z.int().positive(),
+  })
+  .meta({ id: 'Tokens' })
 
-export const TeamView = z.object({ id: Id, display_name: z.string(), role: RoleSchema })
-export const UserAnswer = z.object({
-  id: Id,
-  first_name: z.string(),
-  last_name: z.string(),
-  display_name: z.string(),
-  email_address: z.string(),
-  team_list: z.array(TeamView),
-  feature_flags: z.record(z.string(), z.boolean()),
-})
+export const TeamView = z.object({ id: Id, display_name: z.string(), role: RoleSchema }).meta({ id: 'Team' })
+export const UserAnswer = z
+  .object({
+    id: Id,
+    first_name: z.string(),
+    last_name: z.string(),
+    display_name: z.string(),
+    email_address: z.string(),
+    team_list: z.array(TeamView),
+    feature_flags: z.record(z.string(), z.boolean()),
+  })
+  .meta({ id: 'User' })
 export const PasswordBody = z.object({ current_password: z.string().min(1).max(128), new_password: NewPassword })
 
 export const TeamBody = z.object({ display_name: oneLine(100) })
@@ -43,28 +47,32 @@ export const TransferBody = z.object({ new_owner_id: Id })
 
 export const MemberParams = z.object({ userId: Id })
 export const MemberBody = z.object({ role: GivenRole })
-export const MemberView = z.object({
-  user_id: Id,
-  email_address: z.string(),
-  first_name: z.string(),
-  last_name: z.string(),
-  display_name: z.string(),
-  role: RoleSchema,
-  joined_at: Time,
-})
+export const MemberView = z
+  .object({
+    user_id: Id,
+    email_address: z.string(),
+    first_name: z.string(),
+    last_name: z.string(),
+    display_name: z.string(),
+    role: RoleSchema,
+    joined_at: Time,
+  })
+  .meta({ id: 'Member' })
 export const MemberListAnswer = z.object({ member_list: z.array(MemberView), page_meta: PageMeta })
 
 export const InvitationParams = z.object({ id: Id })
 export const InvitationBody = z.object({ email_address: EmailAddress, invitation_role: GivenRole })
-export const InvitationView = z.object({
-  id: Id,
-  email_address: z.string(),
-  invitation_role: GivenRole,
-  invited_by: Id,
-  created_at: Time,
-  expires_at: Time,
-})
+export const InvitationView = z
+  .object({
+    id: Id,
+    email_address: z.string(),
+    invitation_role: GivenRole,
+    invited_by: Id,
+    created_at: Time,
+    expires_at: Time,
+  })
+  .meta({ id: 'Invitation' })
 export const InvitationListAnswer = z.object({ invitation_list: z.array(InvitationView), page_meta: PageMeta })
 /** The token is shown once, here, because a server without mail has no other way to hand it over. */
-export const InvitationAnswer = z.object({ id: Id, invitation_token: z.string() })
+export const InvitationAnswer = z.object({ id: Id, invitation_token: z.string() }).meta({ id: 'NewInvitation' })
 export const AcceptInvitationBody = z.object({ invitation_token: OpaqueToken })

@@ -27,33 +27,35 @@ export const SystemStats = z.object({
 })
 export type SystemStats = z.output<typeof SystemStats>
 
-export const AgentView = z.object({
-  agent_id: AgentId,
-  agent_status: z.enum(AGENT_STATUSES),
-  agent_labels: z.array(z.string()),
-  last_heartbeat: Time,
-  agent_version: z.string(),
-  tool: z.string().nullable(),
-  tool_version: z.string().nullable(),
-  comfyui_version: z.string().nullable(),
-  /** Slots: how many tasks it runs at once. */
-  gpu_capacity: z.int().nonnegative(),
-  running_count: z.int().nonnegative(),
-  running_tasks: z.array(Id),
-  current_task_id: Id.nullable(),
-  /** `linux/amd64`. */
-  platform_arch: z.string(),
-  sync_phase: z.string().nullable(),
-  sync_detail: z.string().nullable(),
-  sync_percent: z.number().min(0).max(100).nullable(),
-  connected_at: Time,
-  tasks_completed: z.int().nonnegative(),
-  /** Null until the agent's first heartbeat brought them. */
-  system_stats: SystemStats.nullable(),
-  gateway_id: z.string(),
-  /** Smoothed, of the link's pings; null before the first answer and while the link is lost. */
-  round_trip_ms: z.number().nonnegative().nullable(),
-})
+export const AgentView = z
+  .object({
+    agent_id: AgentId,
+    agent_status: z.enum(AGENT_STATUSES),
+    agent_labels: z.array(z.string()),
+    last_heartbeat: Time,
+    agent_version: z.string(),
+    tool: z.string().nullable(),
+    tool_version: z.string().nullable(),
+    comfyui_version: z.string().nullable(),
+    /** Slots: how many tasks it runs at once. */
+    gpu_capacity: z.int().nonnegative(),
+    running_count: z.int().nonnegative(),
+    running_tasks: z.array(Id),
+    current_task_id: Id.nullable(),
+    /** `linux/amd64`. */
+    platform_arch: z.string(),
+    sync_phase: z.string().nullable(),
+    sync_detail: z.string().nullable(),
+    sync_percent: z.number().min(0).max(100).nullable(),
+    connected_at: Time,
+    tasks_completed: z.int().nonnegative(),
+    /** Null until the agent's first heartbeat brought them. */
+    system_stats: SystemStats.nullable(),
+    gateway_id: z.string(),
+    /** Smoothed, of the link's pings; null before the first answer and while the link is lost. */
+    round_trip_ms: z.number().nonnegative().nullable(),
+  })
+  .meta({ id: 'Agent' })
 export type AgentView = z.output<typeof AgentView>
 
 export const AgentListAnswer = z.object({ agent_list: z.array(AgentView), page_meta: PageMeta })

@@ -23,20 +23,24 @@ export const PageQuery = z.object({
 })
 export type PageQuery = z.output<typeof PageQuery>
 
-export const PageMeta = z.object({
-  current_page: z.int().min(1),
-  per_page: z.int().min(1),
-  total_count: z.int().min(0),
-})
+export const PageMeta = z
+  .object({
+    current_page: z.int().min(1),
+    per_page: z.int().min(1),
+    total_count: z.int().min(0),
+  })
+  .meta({ id: 'PageMeta' })
 
-export const IdAnswer = z.object({ id: Id })
-export const SuccessAnswer = z.object({ is_success: z.literal(true) })
+export const IdAnswer = z.object({ id: Id }).meta({ id: 'Created' })
+export const SuccessAnswer = z.object({ is_success: z.literal(true) }).meta({ id: 'Success' })
 
 const ERROR_CODES = Object.keys(HTTP_STATUS) as [ErrorCode, ...ErrorCode[]]
 
-export const ErrorAnswer = z.object({
-  error_message: z.string(),
-  error_code: z.enum(ERROR_CODES),
-  details: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
-})
+export const ErrorAnswer = z
+  .object({
+    error_message: z.string(),
+    error_code: z.enum(ERROR_CODES),
+    details: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+  })
+  .meta({ id: 'Error' })
 export type ErrorAnswer = z.output<typeof ErrorAnswer>

@@ -16,30 +16,36 @@ export const CredentialBody = z.object({
   expires_in_days: z.int().min(1).max(365).optional(),
 })
 /** `raw_key` is shown here and never again. */
-export const NewCredentialAnswer = z.object({ id: Id, kind: Kind, key_prefix: z.string(), raw_key: z.string() })
-export const CredentialView = z.object({
-  id: Id,
-  kind: Kind,
-  display_name: z.string(),
-  key_prefix: z.string(),
-  user_id: Id,
-  key_status: z.enum(['active', 'revoked', 'expired']),
-  created_at: Time,
-  last_used_at: Time.nullable(),
-  expires_at: Time.nullable(),
-})
+export const NewCredentialAnswer = z
+  .object({ id: Id, kind: Kind, key_prefix: z.string(), raw_key: z.string() })
+  .meta({ id: 'NewCredential' })
+export const CredentialView = z
+  .object({
+    id: Id,
+    kind: Kind,
+    display_name: z.string(),
+    key_prefix: z.string(),
+    user_id: Id,
+    key_status: z.enum(['active', 'revoked', 'expired']),
+    created_at: Time,
+    last_used_at: Time.nullable(),
+    expires_at: Time.nullable(),
+  })
+  .meta({ id: 'Credential' })
 export const CredentialListAnswer = z.object({ credentials: z.array(CredentialView), page_meta: PageMeta })
 
-export const PairStartAnswer = z.object({
-  device_code: z.string(),
-  /** `XXXX-XXXX`, for a person to type. */
-  user_code: z.string(),
-  verification_uri: z.url(),
-  /** Seconds until the codes are worthless. */
-  expires_in: z.int().positive(),
-  /** Seconds to wait between two polls. */
-  interval: z.int().positive(),
-})
+export const PairStartAnswer = z
+  .object({
+    device_code: z.string(),
+    /** `XXXX-XXXX`, for a person to type. */
+    user_code: z.string(),
+    verification_uri: z.url(),
+    /** Seconds until the codes are worthless. */
+    expires_in: z.int().positive(),
+    /** Seconds to wait between two polls. */
+    interval: z.int().positive(),
+  })
+  .meta({ id: 'Pairing' })
 export const PairPollBody = z.object({ device_code: z.string().min(1).max(128) })
 export const PairPollAnswer = z.discriminatedUnion('status', [
   z.object({ status: z.literal('pending') }),

@@ -12,39 +12,45 @@ export const OpenTunnelBody = z.object({
 })
 export type OpenTunnelBody = z.output<typeof OpenTunnelBody>
 
-export const OpenedTunnel = z.object({
-  session_id: Id,
-  /** Holds the access token; may be shared. */
-  tunnel_url: z.url(),
-  /** A second secret for privileged use; shown here and never again. */
-  admin_token: z.string(),
-  tunnel_protocol: TunnelProtocol,
-})
+export const OpenedTunnel = z
+  .object({
+    session_id: Id,
+    /** Holds the access token; may be shared. */
+    tunnel_url: z.url(),
+    /** A second secret for privileged use; shown here and never again. */
+    admin_token: z.string(),
+    tunnel_protocol: TunnelProtocol,
+  })
+  .meta({ id: 'OpenedTunnel' })
 export type OpenedTunnel = z.output<typeof OpenedTunnel>
 
-export const TunnelView = z.object({
-  session_id: Id,
-  target_port: z.int(),
-  tunnel_protocol: TunnelProtocol,
-  tunnel_url: z.url(),
-  opened_at: Time,
-  /** The user who opened it. */
-  opened_by: Id,
-  task_id: Id.nullable(),
-  viewer_count: z.int().nonnegative(),
-  bytes_in: z.int().nonnegative(),
-  bytes_out: z.int().nonnegative(),
-  last_activity_at: Time,
-})
+export const TunnelView = z
+  .object({
+    session_id: Id,
+    target_port: z.int(),
+    tunnel_protocol: TunnelProtocol,
+    tunnel_url: z.url(),
+    opened_at: Time,
+    /** The user who opened it. */
+    opened_by: Id,
+    task_id: Id.nullable(),
+    viewer_count: z.int().nonnegative(),
+    bytes_in: z.int().nonnegative(),
+    bytes_out: z.int().nonnegative(),
+    last_activity_at: Time,
+  })
+  .meta({ id: 'Tunnel' })
 export type TunnelView = z.output<typeof TunnelView>
 
-export const TunnelListAnswer = z.object({
-  is_active: z.boolean(),
-  /** Of the newest session; empty when there is none, as is `tunnel_url`. */
-  session_id: z.string(),
-  tunnel_url: z.string(),
-  session_list: z.array(TunnelView),
-})
+export const TunnelListAnswer = z
+  .object({
+    is_active: z.boolean(),
+    /** Of the newest session; empty when there is none, as is `tunnel_url`. */
+    session_id: z.string(),
+    tunnel_url: z.string(),
+    session_list: z.array(TunnelView),
+  })
+  .meta({ id: 'TunnelList' })
 export type TunnelListAnswer = z.output<typeof TunnelListAnswer>
 
 export const CloseTunnelQuery = z.object({ session_id: Id.optional() })
