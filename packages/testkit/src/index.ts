@@ -1,2 +1,7 @@
+export { answerParent, type Child, type ChildOptions, startChild } from './child.ts'
+export { Connection, type Errand, type Route } from './connection.ts'
 export { type CutKind, type Direction, type FaultRelay, type Faults, startFaultRelay } from './fault-relay.ts'
+export { type LeakWatch, watchLeaks } from './leaks.ts'
+export { type LoadVerbs, type ServiceVerbs, startLoad, startService } from './processes.ts'
+export { commandLines, cpuMs, processTree, residentBytes } from './procfs.ts'
 export { findProgram, lacksPrograms, type SystemProgram } from './programs.ts'

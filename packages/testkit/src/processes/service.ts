@@ -1,0 +1,100 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { answerParent } from '../child.ts'
+import { ERRAND } from '../connection.ts'
+
+/**
+ * The service behind the tunnel, in its own process. A connection's first byte is its errand: download, upload, echo,
+ * or the G of GET, which is answered with 1 KiB, or by becoming one of the others after `101 Switching Protocols`.
+ * It parses no more than that, so that a comparison shows what lies between it and the client.
+ */
+export interface ServiceVerbs {
+  listen(nothing: null): Promise<{ port: number }>
+  /** Bytes uploaded so far, and when that was in milliseconds. */
+  received(nothing: null): { bytes: number; atMs: number }
+  /** Connections open now. */
+  connections(nothing: null): number
+}
+
+const CHUNK = Buffer.alloc(256 * 1024, 'cyberun ')
+const BODY = Buffer.alloc(1024, 'x')
+const ANSWER = Buffer.concat([
+  Buffer.from(`HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ${BODY.length}\r\n\r\n`),
+  BODY,
+])
+/** RFC 6455 section 1.3. */
+const ACCEPT_SALT = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
+
+let receivedBytes = 0
+const sockets = new Set<Socket>()
+
+const server = createServer({ noDelay: true }, (socket) => {
+  sockets.add(socket)
+  socket.on('close', () => sockets.delete(socket))
+  socket.on('error', () => socket.destroy())
+  socket.once('data', (bytes) => begin(socket, bytes))
+})
+
+function begin(socket: Socket, bytes: Buffer): void {
+  const rest = bytes.subarray(1)
+  switch (String.fromCharCode(bytes[0] ?? 0)) {
+    case ERRAND.download:
+      pour(socket)
+      socket.on('drain', () => pour(socket))
+      return
+    case ERRAND.upload:
+      receivedBytes += rest.length
+      socket.on('data', (more) => {
+        receivedBytes += more.length
+      })
+      return
+    case ERRAND.echo:
+      if (rest.length > 0) socket.write(rest)
+      socket.on('data', (more) => socket.write(more))
+      return
+    case 'G':
+      if (/\r\nupgrade: *websocket\r\n/i.test(bytes.toString('latin1'))) upgrade(socket, bytes.toString('latin1'))
+      else answerRequests(socket, bytes)
+      return
+    default:
+      socket.destroy()
+  }
+}
+
+function pour(socket: Socket): void {
+  while (!socket.destroyed && socket.write(CHUNK));
+}
+
+function upgrade(socket: Socket, head: string): void {
+  const key = /\r\nsec-websocket-key: *(\S+)\r\n/i.exec(head)?.[1] ?? ''
+  const accept = createHash('sha1')
+    .update(key + ACCEPT_SALT)
+    .digest('base64')
+  socket.write(
+    `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
+  )
+  socket.once('data', (bytes) => begin(socket, bytes))
+}
+
+/** One answer for each end of a head: enough for GET without bodies, pipelined or cut in the middle. */
+function answerRequests(socket: Socket, first: Buffer): void {
+  let tail = ''
+  const answer = (bytes: Buffer) => {
+    const heads = (tail + bytes.toString('latin1')).split('\r\n\r\n')
+    tail = heads.pop() ?? ''
+    for (const _ of heads) socket.write(ANSWER)
+  }
+  answer(first)
+  socket.on('data', answer)
+}
+
+answerParent<ServiceVerbs>({
+  async listen() {
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    return { port: (server.address() as AddressInfo).port }
+  },
+  received: () => ({ bytes: receivedBytes, atMs: performance.now() }),
+  connections: () => sockets.size,
+})

@@ -1,0 +1,59 @@
+import { readdirSync, readFileSync } from 'node:fs'
+
+/** The kernel's accounting unit: USER_HZ is 100 on every Linux we run on. */
+const TICK_MS = 10
+
+/** User and system time of a process so far, in milliseconds, in steps of 10. */
+export function cpuMs(pid: number): number {
+  const [utime, stime] = statFields(pid).slice(11, 13)
+  return (Number(utime) + Number(stime)) * TICK_MS
+}
+
+/** Resident memory of a process in bytes. */
+export function residentBytes(pid: number): number {
+  const kib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+  if (kib === undefined) throw new Error(`process ${pid} has no resident memory`)
+  return Number(kib) * 1024
+}
+
+/** The command line of every process there is; those that end meanwhile are left out. */
+export function commandLines(): string[] {
+  return processIds().flatMap((pid) => {
+    try {
+      return [readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')]
+    } catch {
+      return [] // The process ended between the two reads.
+    }
+  })
+}
+
+/** `pid` and everything it started, directly or not. */
+export function processTree(pid: number): number[] {
+  const parents = new Map(processIds().flatMap((id) => parentOf(id)))
+  const belongs = (id: number): boolean => {
+    if (id === pid) return true
+    const parent = parents.get(id)
+    return parent !== undefined && belongs(parent)
+  }
+  return [...parents.keys()].filter(belongs)
+}
+
+function parentOf(pid: number): [number, number][] {
+  try {
+    return [[pid, Number(statFields(pid)[1])]]
+  } catch {
+    return [] // The process ended between the two reads.
+  }
+}
+
+function processIds(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+}
+
+/** The fields of /proc/pid/stat after the command, which may itself hold spaces and parentheses. */
+function statFields(pid: number): string[] {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+}
