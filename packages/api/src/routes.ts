@@ -158,6 +158,15 @@ export const routes = {
     answer: SuccessAnswer,
     errors: ['not_found', 'already_member'],
   },
+  'POST /invitations/register': {
+    tag: 'teams',
+    summary: 'Join with an invitation and a new account for the address it was sent to.',
+    callers: 'anyone',
+    body: account.RegisterBody,
+    answer: IdAnswer,
+    status: 201,
+    errors: ['not_found', 'conflict', 'rate_limited'],
+  },
 
   'GET /credentials': {
     tag: 'credentials',

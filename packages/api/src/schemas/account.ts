@@ -22,8 +22,7 @@ export const TokenAnswer = z
   .object({
     access_token: z.string(),
     refresh_token: z.string(),
-    /** Seconds the access token is good for. */
-    expires_in: z.int().positive(),
+    expires_in: z.int().positive().describe('Seconds the access token is good for.'),
   })
   .meta({ id: 'Tokens' })
 
@@ -76,3 +75,9 @@ export const InvitationListAnswer = z.object({ invitation_list: z.array(Invitati
 /** The token is shown once, here, because a server without mail has no other way to hand it over. */
 export const InvitationAnswer = z.object({ id: Id, invitation_token: z.string() }).meta({ id: 'NewInvitation' })
 export const AcceptInvitationBody = z.object({ invitation_token: OpaqueToken })
+/** Whoever holds the token may make the account of the address it was issued for. */
+export const RegisterBody = z.object({
+  invitation_token: OpaqueToken,
+  display_name: oneLine(100),
+  user_password: NewPassword,
+})

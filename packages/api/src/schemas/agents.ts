@@ -18,10 +18,8 @@ export const SystemStats = z.object({
     z.object({
       device_name: z.string(),
       device_type: z.string(),
-      /** Bytes. */
-      vram_total: z.number().nonnegative(),
-      /** Bytes. */
-      vram_free: z.number().nonnegative(),
+      vram_total: z.number().nonnegative().describe('Bytes.'),
+      vram_free: z.number().nonnegative().describe('Bytes.'),
     }),
   ),
 })
@@ -37,23 +35,23 @@ export const AgentView = z
     tool: z.string().nullable(),
     tool_version: z.string().nullable(),
     comfyui_version: z.string().nullable(),
-    /** Slots: how many tasks it runs at once. */
-    gpu_capacity: z.int().nonnegative(),
+    gpu_capacity: z.int().nonnegative().describe('Slots: how many tasks it runs at once.'),
     running_count: z.int().nonnegative(),
     running_tasks: z.array(Id),
     current_task_id: Id.nullable(),
-    /** `linux/amd64`. */
-    platform_arch: z.string(),
+    platform_arch: z.string().describe('linux/amd64.'),
     sync_phase: z.string().nullable(),
     sync_detail: z.string().nullable(),
     sync_percent: z.number().min(0).max(100).nullable(),
     connected_at: Time,
     tasks_completed: z.int().nonnegative(),
-    /** Null until the agent's first heartbeat brought them. */
-    system_stats: SystemStats.nullable(),
+    system_stats: SystemStats.nullable().describe("Null until the agent's first heartbeat brought them."),
     gateway_id: z.string(),
-    /** Smoothed, of the link's pings; null before the first answer and while the link is lost. */
-    round_trip_ms: z.number().nonnegative().nullable(),
+    round_trip_ms: z
+      .number()
+      .nonnegative()
+      .nullable()
+      .describe("Smoothed, of the link's pings; null before the first answer and while the link is lost."),
   })
   .meta({ id: 'Agent' })
 export type AgentView = z.output<typeof AgentView>

@@ -3,7 +3,7 @@ import { type ErrorCode, HTTP_STATUS } from '../errors.ts'
 
 /** Shapes that every part of the API shares (contract, introduction). */
 
-export const Id = z.uuid()
+export const Id = z.uuid().toLowerCase()
 /** ISO 8601, UTC. */
 export const Time = z.iso.datetime()
 

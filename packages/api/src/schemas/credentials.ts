@@ -12,8 +12,7 @@ export const CredentialQuery = PageQuery.extend({ kind: Kind.optional() })
 export const CredentialBody = z.object({
   kind: z.enum(['integration', 'agent']),
   display_name: oneLine(100),
-  /** Absent: the key does not expire. */
-  expires_in_days: z.int().min(1).max(365).optional(),
+  expires_in_days: z.int().min(1).max(365).optional().describe('Absent: the key does not expire.'),
 })
 /** `raw_key` is shown here and never again. */
 export const NewCredentialAnswer = z
@@ -37,13 +36,10 @@ export const CredentialListAnswer = z.object({ credentials: z.array(CredentialVi
 export const PairStartAnswer = z
   .object({
     device_code: z.string(),
-    /** `XXXX-XXXX`, for a person to type. */
-    user_code: z.string(),
+    user_code: z.string().describe('XXXX-XXXX, for a person to type.'),
     verification_uri: z.url(),
-    /** Seconds until the codes are worthless. */
-    expires_in: z.int().positive(),
-    /** Seconds to wait between two polls. */
-    interval: z.int().positive(),
+    expires_in: z.int().positive().describe('Seconds until the codes are worthless.'),
+    interval: z.int().positive().describe('Seconds to wait between two polls.'),
   })
   .meta({ id: 'Pairing' })
 export const PairPollBody = z.object({ device_code: z.string().min(1).max(128) })

@@ -15,10 +15,8 @@ export type OpenTunnelBody = z.output<typeof OpenTunnelBody>
 export const OpenedTunnel = z
   .object({
     session_id: Id,
-    /** Holds the access token; may be shared. */
-    tunnel_url: z.url(),
-    /** A second secret for privileged use; shown here and never again. */
-    admin_token: z.string(),
+    tunnel_url: z.url().describe('Holds the access token; may be shared.'),
+    admin_token: z.string().describe('A second secret for privileged use; shown here and never again.'),
     tunnel_protocol: TunnelProtocol,
   })
   .meta({ id: 'OpenedTunnel' })
@@ -31,8 +29,7 @@ export const TunnelView = z
     tunnel_protocol: TunnelProtocol,
     tunnel_url: z.url(),
     opened_at: Time,
-    /** The user who opened it. */
-    opened_by: Id,
+    opened_by: Id.describe('The user who opened it.'),
     task_id: Id.nullable(),
     viewer_count: z.int().nonnegative(),
     bytes_in: z.int().nonnegative(),
@@ -45,8 +42,7 @@ export type TunnelView = z.output<typeof TunnelView>
 export const TunnelListAnswer = z
   .object({
     is_active: z.boolean(),
-    /** Of the newest session; empty when there is none, as is `tunnel_url`. */
-    session_id: z.string(),
+    session_id: z.string().describe('Of the newest session; empty when there is none, as is tunnel_url.'),
     tunnel_url: z.string(),
     session_list: z.array(TunnelView),
   })

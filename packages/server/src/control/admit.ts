@@ -1,0 +1,66 @@
+import { ApiError, type CallerKind, Id, type RouteSpec } from '@cyberun/api'
+import type { Actor, Caller, Identity } from '../identity/identity.ts'
+import { atLeast } from '../model/roles.ts'
+import { invalid } from './request.ts'
+
+/** Who a call comes from, as far as its route asks. */
+export interface Admitted {
+  caller: Caller | undefined
+  /** For a route about one team. */
+  actor: Actor | undefined
+}
+
+/**
+ * Lets a call in by its row of the table, in this order: a good secret (401), of a kind the route takes (403), a team
+ * (400), of which the caller is a member (404), with a role that is enough (403). Throws `ApiError`.
+ */
+export async function admit(
+  spec: RouteSpec,
+  request: Request,
+  address: string,
+  identity: Pick<Identity, 'authenticate' | 'roleIn'>,
+): Promise<Admitted> {
+  if (spec.callers === 'anyone') return { caller: undefined, actor: undefined }
+  const caller = await identity.authenticate(bearerOf(request), address)
+  const kind = callerKind(caller)
+  if (!spec.callers.includes(kind)) throw new ApiError('forbidden', wrongKind(kind, spec.callers))
+  if (!spec.role) return { caller, actor: undefined }
+  const teamId = teamOf(caller, request)
+  const role = await identity.roleIn(caller.userId, teamId)
+  if (role === undefined) throw new ApiError('not_found', 'There is no such team, or you are not in it.')
+  if (!atLeast(role, spec.role)) {
+    throw new ApiError('forbidden', `This needs the role ${spec.role} in the team; yours is ${role}.`)
+  }
+  return { caller, actor: { userId: caller.userId, teamId, role } }
+}
+
+function bearerOf(request: Request): string {
+  const [scheme, secret, ...rest] = (request.headers.get('authorization') ?? '').split(' ')
+  if (scheme?.toLowerCase() === 'bearer' && secret && rest.length === 0) return secret
+  throw new ApiError('unauthenticated', 'Send Authorization: Bearer, then an access token or a key.')
+}
+
+/** An agent's key opens the agent socket and nothing here. */
+function callerKind(caller: Caller): CallerKind {
+  if (caller.kind !== 'agent') return caller.kind
+  throw new ApiError('unauthenticated', 'An agent key (ak-) is for agents only. Use an access token or another key.')
+}
+
+const HOLDERS = {
+  user: 'a signed-in user',
+  integration: 'an integration key (sk-)',
+  device: 'a device key (dk-)',
+} as const
+
+function wrongKind(kind: CallerKind, allowed: readonly CallerKind[]): string {
+  return `This call is not for ${HOLDERS[kind]}; it takes ${allowed.map((other) => HOLDERS[other]).join(' or ')}.`
+}
+
+function teamOf(caller: Caller, request: Request): string {
+  if (caller.kind !== 'user') return caller.teamId
+  const sent = request.headers.get('x-team-id')
+  if (sent === null) throw invalid([{ path: 'header.X-Team-ID', message: 'is missing; name the team of this call' }])
+  const teamId = Id.safeParse(sent)
+  if (!teamId.success) throw invalid([{ path: 'header.X-Team-ID', message: 'is not a UUID' }])
+  return teamId.data
+}

@@ -1,0 +1,197 @@
+import { createServer } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { ApiError } from '@cyberun/api'
+import type { Log } from '@cyberun/link/log'
+import { getRequestListener, type HttpBindings } from '@hono/node-server'
+import { type Context, Hono } from 'hono'
+import type { Identity } from '../identity/identity.ts'
+import type { VisitorAddress } from '../visitor-address.ts'
+import { type Admitted, admit } from './admit.ts'
+import { docsPage } from './docs-page.ts'
+import { createHandlers } from './handlers.ts'
+import { healthAnswer, type Readiness, readinessAnswer } from './health.ts'
+import { type Listening, listen } from './listening.ts'
+import type { Metrics } from './metrics.ts'
+import { describeApi } from './openapi.ts'
+import { frontPage, pairPage } from './pages.ts'
+import type { AgentsPort, TunnelsPort } from './ports.ts'
+import { beginResponse, createHeaderCheck } from './prologue.ts'
+import { renderAnswer, renderError, toApiError, writeError, writeRawError } from './render.ts'
+import { invalid, parseRequest } from './request.ts'
+import { methodsByPath, type RouteEntry, routeEntries } from './route-entries.ts'
+
+export interface ControlOptions {
+  identity: Identity
+  agents: AgentsPort
+  tunnels: TunnelsPort
+  metrics: Pick<Metrics, 'called'>
+  readiness: Readiness
+  visitorAddress: VisitorAddress
+  host: string
+  port: number
+  /** Where clients reach this listener; by default `http://<host>:<port bound>`. Its host is one we answer for. */
+  publicUrl?: string | undefined
+  version: string
+  newRequestId(): string
+  /** Monotonic milliseconds, to time calls by. */
+  now(): number
+  log: Log
+}
+
+export interface Control extends Listening {
+  /** Where clients reach the API, without a slash at the end. */
+  readonly url: string
+}
+
+/** A call that takes longer is answered with `timeout`. The longest waits for an agent to dial a port. */
+const CALL_DEADLINE_MS = 30_000
+const BASE = '/api/v1'
+
+interface Env {
+  Bindings: HttpBindings
+}
+type CallContext = Context<Env>
+
+/** Serves the API, its documentation and its keys. Rejects when the port cannot be had. */
+export async function startControl(options: ControlOptions): Promise<Control> {
+  const { log } = options
+  // Known once the port is; no call is answered before.
+  let url = options.publicUrl ?? ''
+  const app = buildApp(options, () => url)
+  const answer = getRequestListener(app.fetch as never, { overrideGlobalObjects: false })
+  const checkHeaders = createHeaderCheck(ownNames(options))
+  const server = createServer(
+    {
+      requireHostHeader: false,
+      headersTimeout: 10_000,
+      requestTimeout: 60_000,
+      connectionsCheckingInterval: 1_000,
+      maxHeaderSize: 32 * 1024,
+    },
+    (incoming, outgoing) => {
+      beginResponse(incoming, outgoing, options.newRequestId)
+      const refusal = checkHeaders(incoming)
+      if (refusal) writeError(outgoing, refusal)
+      else void answer(incoming, outgoing)
+    },
+  )
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    refuseBytes(error, socket, options.newRequestId())
+  })
+  const listening = await listen(server, options)
+  if (url === '') url = `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${listening.port}`
+  log.info({ host: options.host, port: listening.port }, 'control.listening')
+  return { ...listening, url }
+}
+
+/** The host names in `Host` that mean this listener, besides those of the loopback. */
+function ownNames({ publicUrl, host }: ControlOptions): string[] {
+  const bound = host.includes(':') ? `[${host}]` : host
+  return publicUrl === undefined ? [bound] : [bound, new URL(publicUrl).hostname]
+}
+
+/** Every route of the table, then what is not in it. */
+function buildApp(options: ControlOptions, url: () => string): Hono<Env> {
+  const app = new Hono<Env>()
+  const handlers = createHandlers({ ...options, verificationUri: () => `${url()}/pair` })
+  const document = describeApi(options.version)
+  for (const entry of routeEntries) {
+    const handler = handlers[entry.name] as (call: unknown) => unknown
+    app.on(entry.method, honoPath(entry.path), (c) => serveCall(options, entry, handler, c))
+  }
+  app.get(`${BASE}/openapi.json`, (c) => c.json(document))
+  app.get(`${BASE}/docs`, () => docsPage(document))
+  app.get('/.well-known/jwks.json', (c) =>
+    c.json(options.identity.jwks(), 200, { 'cache-control': 'public, max-age=300' }),
+  )
+  app.get('/', () => frontPage())
+  app.get('/pair', () => pairPage())
+  app.get('/healthz', healthAnswer)
+  app.get('/readyz', () => readinessAnswer(options.readiness))
+  for (const [path, methods] of methodsByPath) app.all(honoPath(path), (c) => refuseMethod(c.req.method, methods))
+  app.notFound(() => renderError(new ApiError('not_found', `There is no such address. ${BASE}/docs lists every call.`)))
+  app.onError((error, c) => fail(options.log, requestIdOf(c), error))
+  return app
+}
+
+/** `/agents/{agentId}` → `/api/v1/agents/:agentId`. */
+function honoPath(path: string): string {
+  return BASE + path.replace(/\{(\w+)\}/g, ':$1')
+}
+
+/** One call, from the head of its request to its answer. Never throws. */
+async function serveCall(
+  options: ControlOptions,
+  entry: RouteEntry,
+  handler: (call: unknown) => unknown,
+  c: CallContext,
+): Promise<Response> {
+  const startedAt = options.now()
+  const requestId = requestIdOf(c)
+  let admitted: Admitted | undefined
+  let response: Response
+  try {
+    const address = options.visitorAddress.of(c.env.incoming)
+    admitted = await admit(entry.spec, c.req.raw, address, options.identity)
+    const parsed = await parseRequest(entry.spec, c.req.raw, c.req.param())
+    const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(CALL_DEADLINE_MS)])
+    response = renderAnswer(entry.spec, await handler({ ...parsed, ...admitted, address, signal }))
+  } catch (error) {
+    response = fail(options.log, requestId, error)
+  }
+  const tookMs = options.now() - startedAt
+  options.metrics.called(entry.name, response.status, tookMs / 1000)
+  options.log.debug(
+    {
+      request_id: requestId,
+      ...callFields(admitted),
+      route: entry.name,
+      status: response.status,
+      took_ms: Math.round(tookMs),
+    },
+    'api.called',
+  )
+  return response
+}
+
+function callFields(admitted: Admitted | undefined): Record<string, string> {
+  if (!admitted?.caller) return {}
+  const { kind, userId } = admitted.caller
+  return { credential_kind: kind, user_id: userId, ...(admitted.actor && { team_id: admitted.actor.teamId }) }
+}
+
+/** The prologue put it on the response. */
+function requestIdOf(c: CallContext): string {
+  return String(c.env.outgoing.getHeader('x-request-id'))
+}
+
+/** The answer for whatever was thrown; what is our own fault goes to the log with its story. */
+function fail(log: Log, requestId: string, error: unknown): Response {
+  const shown = toApiError(error, requestId)
+  if (shown.code === 'internal') log.error({ request_id: requestId, error: shown.cause ?? shown }, 'api.failed')
+  return renderError(shown)
+}
+
+function refuseMethod(method: string, allowed: readonly string[]): Response {
+  const response = renderError(
+    new ApiError('method_not_allowed', `${method} is not for this address; it takes ${allowed.join(', ')}.`),
+  )
+  response.headers.set('allow', allowed.join(', '))
+  return response
+}
+
+/** What Node's parser could not read, with the status that says why. */
+const PARSER_STATUS: Readonly<Record<string, number>> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }
+
+function refuseBytes(error: NodeJS.ErrnoException, socket: Duplex, requestId: string): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  writeRawError(
+    socket,
+    invalid([{ path: 'request', message: 'is not well-formed HTTP/1.1' }]),
+    requestId,
+    PARSER_STATUS[error.code ?? ''],
+  )
+}

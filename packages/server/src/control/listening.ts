@@ -1,0 +1,31 @@
+import { once } from 'node:events'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+/** An HTTP server that has its port. */
+export interface Listening {
+  /** The port bound, also when 0 was asked for. */
+  readonly port: number
+  /** Takes no new connection, lets requests under way finish until `signal` aborts, then cuts what is left. */
+  stop(signal: AbortSignal): Promise<void>
+}
+
+/** Binds `server`. Rejects with the system's error (`EADDRINUSE`, `EACCES`). */
+export async function listen(server: Server, at: { host: string; port: number }): Promise<Listening> {
+  server.listen(at.port, at.host)
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    async stop(signal) {
+      if (!server.listening) return
+      const closed = once(server, 'close')
+      // Closes idle connections too; those with a request under way are closed when it is answered.
+      server.close()
+      const cut = () => server.closeAllConnections()
+      if (signal.aborted) cut()
+      signal.addEventListener('abort', cut, { once: true })
+      await closed
+      signal.removeEventListener('abort', cut)
+    },
+  }
+}
