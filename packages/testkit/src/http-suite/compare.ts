@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto'
+import { ANSWER_DIFFERENCES, type FieldDifference, PREFIXED_ANSWER_FIELDS, REQUEST_DIFFERENCES } from './differences.ts'
+import type { Answer, Body, Field, RequestHead, ResponseHead } from './message.ts'
+
+/** Bodies up to this long are shown in a failure, longer ones by their hash. */
+const SHOWN_BYTES = 512
+
+/** What the service received, without what may differ (differences.ts). */
+export function comparableRequest(head: RequestHead, body: Body): unknown {
+  return {
+    line: `${head.method} ${head.target}`,
+    fields: without(head.fields, REQUEST_DIFFERENCES),
+    body: comparableBody(body),
+  }
+}
+
+/** What the visitor received, without what may differ and with the door's prefix taken off. */
+export function comparableAnswer(answer: Answer, pathPrefix: string): unknown {
+  return {
+    interim: answer.interim.map((head) => comparableHead(head, pathPrefix)),
+    ...comparableHead(answer.head, pathPrefix),
+    body: comparableBody(answer.body),
+  }
+}
+
+function comparableHead(head: ResponseHead, pathPrefix: string): { status: string; fields: string[] } {
+  const fields = head.fields.map(([name, value]): Field => {
+    const prefixed = pathPrefix !== '' && has(PREFIXED_ANSWER_FIELDS, name)
+    return prefixed ? [name, value.replaceAll(pathPrefix, '')] : [name, value]
+  })
+  return { status: `${head.status} ${head.reason}`, fields: without(fields, ANSWER_DIFFERENCES) }
+}
+
+function comparableBody(body: Body): unknown {
+  const { bytes, trailers, complete } = body
+  return {
+    framing: body.framing === 'close' ? 'chunked' : body.framing,
+    complete,
+    trailers: trailers.map(([name, value]) => `${name}: ${value}`),
+    bytes:
+      bytes.length <= SHOWN_BYTES
+        ? bytes.toString('latin1')
+        : { length: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') },
+  }
+}
+
+function without(fields: readonly Field[], differences: readonly FieldDifference[]): string[] {
+  return fields.filter(([name]) => !has(differences, name)).map(([name, value]) => `${name}: ${value}`)
+}
+
+const has = (differences: readonly FieldDifference[], name: string): boolean =>
+  differences.some((difference) => difference.name === name.toLowerCase())

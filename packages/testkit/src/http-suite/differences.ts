@@ -1,0 +1,57 @@
+/**
+ * Everything that may differ between a visit through the tunnel and one without it. The suite compares the rest to the
+ * byte: order, case and number of fields, their values, bodies, trailers, interim answers and how a body ends.
+ */
+
+export interface FieldDifference {
+  /** Lower case. */
+  name: string
+  reason: string
+}
+
+/** Fields that only concern one connection (RFC 9110, section 7.6.1): each hop writes its own. */
+const HOP_BY_HOP: readonly FieldDifference[] = [
+  { name: 'connection', reason: 'says what its own hop does with its connection' },
+  { name: 'keep-alive', reason: 'belongs to Connection: keep-alive' },
+  { name: 'proxy-connection', reason: 'an old spelling of Connection' },
+  { name: 'te', reason: 'names the transfer codings its own hop takes' },
+  { name: 'transfer-encoding', reason: 'the suite compares the framing it announces instead' },
+  { name: 'upgrade', reason: 'renewed by the edge when it lets a WebSocket through' },
+]
+
+export const REQUEST_DIFFERENCES: readonly FieldDifference[] = [
+  ...HOP_BY_HOP,
+  { name: 'x-forwarded-for', reason: 'the visitor’s address, which only the edge knows; inbound ones are dropped' },
+  { name: 'x-forwarded-proto', reason: 'the scheme the visitor used; inbound ones are dropped' },
+  { name: 'x-forwarded-host', reason: 'the host the visitor asked for, as Host names the local target' },
+  { name: 'x-forwarded-port', reason: 'the port the visitor used; inbound ones are dropped' },
+  { name: 'x-forwarded-prefix', reason: 'the path under which the visitor sees the service; inbound ones are dropped' },
+]
+
+export const ANSWER_DIFFERENCES: readonly FieldDifference[] = [
+  ...HOP_BY_HOP,
+  { name: 'referrer-policy', reason: 'never weaker than the door allows: a path door’s URL holds its token' },
+  { name: 'x-robots-tag', reason: 'a shared tunnel is not for search engines' },
+]
+
+/** Fields of an answer whose paths lie under the door’s prefix; the suite takes the prefix off before it compares. */
+export const PREFIXED_ANSWER_FIELDS: readonly FieldDifference[] = [
+  { name: 'location', reason: 'a redirect must lead back into the tunnel' },
+  { name: 'content-location', reason: 'as Location' },
+  { name: 'refresh', reason: 'as Location' },
+  { name: 'link', reason: 'preloads and pages are fetched through the tunnel' },
+  { name: 'set-cookie', reason: 'two tunnels on one host must not overwrite each other’s cookies' },
+]
+
+/** Differences that are not fields. */
+export const FRAMING_DIFFERENCES = [
+  {
+    name: 'close-delimited becomes chunked',
+    reason: 'the visitor’s connection is worth keeping, and a chunked body shows a truncation that a close hides',
+  },
+  { name: 'HTTP version of the answer', reason: 'each hop names its own (RFC 9110, section 2.5)' },
+  {
+    name: 'borders of chunks and chunk extensions',
+    reason: 'a recipient must not read meaning into them (RFC 9112, section 7.1)',
+  },
+] as const

@@ -1,0 +1,76 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { type Bytes, buildRequest, type RequestSpec } from './build.ts'
+import { type Answer, type Field, readAnswer } from './message.ts'
+import { writeAll } from './origin.ts'
+import { type SocketEnd, SocketReader } from './socket-reader.ts'
+
+/** Where a visitor connects and what it must say to be let in. */
+export interface Visitor {
+  host: string
+  port: number
+  hostHeader: string
+  /** Goes before every target, without a slash at its end; empty on a host of one's own. */
+  pathPrefix: string
+  extraHeaders: readonly Field[]
+}
+
+/** A way to the service: directly, through a tunnel's host door, through its path door… */
+export interface DoorFactory {
+  name: string
+  /** Whether an HTTP hop stands between, which judges what the service answers. */
+  parses: boolean
+  start(origin: { port: number }): Promise<{ visitor: Visitor; stop(): Promise<void> }>
+}
+
+/** The way without any tunnel. */
+export const directDoor: DoorFactory = {
+  name: 'direct',
+  parses: false,
+  start: async ({ port }) => ({
+    visitor: { host: '127.0.0.1', port, hostHeader: `localhost:${port}`, pathPrefix: '', extraHeaders: [] },
+    stop: async () => {},
+  }),
+}
+
+/** One raw connection of a visitor. */
+export class VisitorConnection {
+  readonly socket: Socket
+  readonly reader: SocketReader
+  readonly #visitor: Visitor
+
+  private constructor(socket: Socket, visitor: Visitor) {
+    this.socket = socket
+    this.reader = new SocketReader(socket)
+    this.#visitor = visitor
+  }
+
+  static async open(visitor: Visitor): Promise<VisitorConnection> {
+    const socket = connect({ host: visitor.host, port: visitor.port, allowHalfOpen: true, noDelay: true })
+    await once(socket, 'connect')
+    return new VisitorConnection(socket, visitor)
+  }
+
+  /** The bytes that `spec` becomes at this door. */
+  build(spec: RequestSpec): Buffer {
+    return buildRequest(spec, this.#visitor)
+  }
+
+  write(bytes: Bytes): Promise<void> {
+    return writeAll(this.socket, bytes)
+  }
+
+  /** Sends a request and reads what answers it. */
+  async exchange(spec: RequestSpec): Promise<Answer> {
+    await this.write(this.build(spec))
+    return this.readAnswer(spec.method)
+  }
+
+  readAnswer(method = 'GET'): Promise<Answer> {
+    return readAnswer(this.reader, method)
+  }
+
+  waitEnd(): Promise<SocketEnd> {
+    return this.reader.waitEnd()
+  }
+}
