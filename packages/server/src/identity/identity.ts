@@ -107,8 +107,8 @@ export interface Listed<T> {
  */
 export interface Identity {
   /**
-   * Finds whose this JWT or key is. Throws `unauthenticated`; after too many failures from `address`, `rate_limited`,
-   * whether or not the secret is right.
+   * Finds whose this JWT or key is. Throws `unauthenticated`; after too many failures from `address`, `rate_limited`.
+   * What is right is never refused: guessing 256 bits is hopeless, and others may share the address.
    */
   authenticate(bearer: string, address: string): Promise<Caller>
   /** The role somebody has in a team now; undefined for a stranger and for a team that does not exist. */
@@ -140,6 +140,13 @@ export interface Identity {
   deleteInvitation(actor: Actor, id: string): Promise<void>
   /** The invitation must be for the user's e-mail address. */
   acceptInvitation(userId: string, invitationToken: string): Promise<void>
+  /** Makes an account for the invited address and joins the team. Throws `conflict` when the address has an account. */
+  registerByInvitation(
+    invitationToken: string,
+    displayName: string,
+    userPassword: string,
+    address: string,
+  ): Promise<{ id: string }>
   /**
    * Makes the account of the address the invitation is for, and joins. Throws `not_found` for a token that is unknown
    * or expired, and `conflict` when the address has an account: its owner signs in and accepts.
@@ -160,9 +167,10 @@ export interface Identity {
 
   startPairing(address: string): Promise<PairingCodes>
   pollPairing(deviceCode: string, address: string): Promise<PairingState>
+  /** Lets the device in as its confirmer, who must be allowed to make keys when the device fetches them. */
   confirmPairing(actor: Actor, userCode: string, deviceName: string | undefined): Promise<void>
   /** The device gives itself up, with the agent key made with it. */
-  revokeDevice(caller: Caller): Promise<void>
+  revokeDevice(device: { credentialId: string; teamId: string }): Promise<void>
 
   /** The public keys that verify our JWTs (RFC 7517). */
   jwks(): { keys: Record<string, unknown>[] }
@@ -175,7 +183,7 @@ export interface Identity {
   bootstrap(emailAddress: string): Promise<FirstUser | undefined>
 
   /** Stops the sweep of expired keys. */
-  stop(): void
+  stop(): Promise<void>
 }
 
 export interface FirstUser {

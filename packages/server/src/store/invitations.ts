@@ -49,6 +49,17 @@ export async function takeInvitation(
   return row && { teamId: row.team_id, invitationRole: parseGivenRole(row.invitation_role) }
 }
 
+/** Who an invitation is for, if its token is good now. */
+export async function findInvitedAddress(sql: Sql, tokenHash: string, now: number): Promise<string | undefined> {
+  const row = await Sql.db(sql)
+    .selectFrom('invitation')
+    .select('email_address')
+    .where('token_hash', '=', tokenHash)
+    .where('expires_at', '>', now)
+    .executeTakeFirst()
+  return row?.email_address
+}
+
 /** False when the team has no such invitation. */
 export async function deleteInvitation(sql: Sql, teamId: string, id: string): Promise<boolean> {
   const result = await Sql.db(sql)
