@@ -1,4 +1,4 @@
-import type { SocketReader } from './socket-reader.ts'
+import type { SocketReader } from '../socket-reader.ts'
 
 /** A field as it stood on the wire: raw case, optional white space around the value taken off, Latin-1. */
 export type Field = readonly [name: string, value: string]

@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { createServer, type Server, type Socket } from 'node:net'
+import { type SocketEnd, SocketReader, writeAll } from '../socket-reader.ts'
 import { type Bytes, type Reply, toBuffer } from './build.ts'
 import { type Body, type RequestHead, readRequestBody, readRequestHead } from './message.ts'
-import { type SocketEnd, SocketReader } from './socket-reader.ts'
 
 /** One request as the service met it, and the service's hand on the connection. */
 export interface ServedRequest {
@@ -94,7 +94,7 @@ export class ScriptedOrigin {
     const head = await readRequestHead(reader)
     if (!head) return false
     let bodyRead = false
-    const write = (bytes: Bytes) => writeAll(socket, bytes)
+    const write = (bytes: Bytes) => writeAll(socket, toBuffer(bytes))
     const request: ServedRequest = {
       head,
       reader,
@@ -114,12 +114,4 @@ export class ScriptedOrigin {
     await this.#handler(request)
     return bodyRead && socket.writable
   }
-}
-
-/** Writes and waits until the kernel has it. A peer that is gone is not an error here: cases look at that themselves. */
-export function writeAll(socket: Socket, bytes: Bytes): Promise<void> {
-  return new Promise((resolve) => {
-    if (socket.destroyed) resolve()
-    else socket.write(toBuffer(bytes), () => resolve())
-  })
 }

@@ -1,9 +1,8 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
-import { type Bytes, buildRequest, type RequestSpec } from './build.ts'
+import { type SocketEnd, SocketReader, writeAll } from '../socket-reader.ts'
+import { type Bytes, buildRequest, type RequestSpec, toBuffer } from './build.ts'
 import { type Answer, type Field, readAnswer } from './message.ts'
-import { writeAll } from './origin.ts'
-import { type SocketEnd, SocketReader } from './socket-reader.ts'
 
 /** Where a visitor connects and what it must say to be let in. */
 export interface Visitor {
@@ -57,7 +56,7 @@ export class VisitorConnection {
   }
 
   write(bytes: Bytes): Promise<void> {
-    return writeAll(this.socket, bytes)
+    return writeAll(this.socket, toBuffer(bytes))
   }
 
   /** Sends a request and reads what answers it. */

@@ -1,9 +1,9 @@
 import { createHash, type Hash } from 'node:crypto'
 import { expect } from 'vitest'
+import type { SocketReader } from '../../socket-reader.ts'
 import { pattern, textAnswer, toBuffer } from '../build.ts'
 import { type CaseGroup, verdict } from '../cases.ts'
 import { readResponseHead } from '../message.ts'
-import type { SocketReader } from '../socket-reader.ts'
 
 const BLOCK_BYTES = 1 << 20
 

@@ -102,3 +102,11 @@ export class SocketReader {
     for (const resolve of waiting) resolve()
   }
 }
+
+/** Writes and waits until the kernel has it. A peer that is gone is no error here: its reader tells how it ended. */
+export function writeAll(socket: Socket, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.destroyed) resolve()
+    else socket.write(bytes, () => resolve())
+  })
+}
