@@ -20,6 +20,8 @@ export interface FaultRelay extends AsyncDisposable {
    * Connections that were in a black hole never recover, as their bytes are lost; after `heal` new ones work.
    */
   blackHole(): void
+  /** The cable is out: every connection ends by RST, and new ones as soon as they are made, until `heal`. */
+  unplug(): void
   /** Removes every fault for the connections to come and those that lost nothing. */
   heal(): void
   /** Ends every connection now. */
@@ -31,9 +33,13 @@ export async function startFaultRelay(target: { port: number; host?: string }): 
   const faults: Record<Direction, Faults> = { toTarget: NO_FAULTS, fromTarget: NO_FAULTS }
   const delivered = { toTarget: 0, fromTarget: 0 }
   const pairs = new Set<Pair>()
-  let dark = false
+  let network: 'up' | 'dark' | 'unplugged' = 'up'
 
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (visitor) => {
+    if (network === 'unplugged') {
+      visitor.resetAndDestroy()
+      return
+    }
     const service = connect({
       port: target.port,
       host: target.host ?? '127.0.0.1',
@@ -42,7 +48,7 @@ export async function startFaultRelay(target: { port: number; host?: string }): 
     })
     const pair = new Pair(visitor, service, faults, delivered, () => pairs.delete(pair))
     pairs.add(pair)
-    if (dark) pair.blackHole()
+    if (network === 'dark') pair.blackHole()
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -54,6 +60,10 @@ export async function startFaultRelay(target: { port: number; host?: string }): 
     for (const pair of pairs) pair.set(faults)
   }
 
+  const cutAll = (how: CutKind) => {
+    for (const pair of [...pairs]) pair.cut(how)
+  }
+
   return {
     port: (server.address() as AddressInfo).port,
     get connections() {
@@ -62,18 +72,20 @@ export async function startFaultRelay(target: { port: number; host?: string }): 
     delivered,
     set,
     blackHole() {
-      dark = true
+      network = 'dark'
       for (const pair of pairs) pair.blackHole()
     },
     heal() {
-      dark = false
+      network = 'up'
       set(NO_FAULTS)
     },
-    cutAll(how) {
-      for (const pair of [...pairs]) pair.cut(how)
+    unplug() {
+      network = 'unplugged'
+      cutAll('rst')
     },
+    cutAll,
     async [Symbol.asyncDispose]() {
-      for (const pair of [...pairs]) pair.cut('rst')
+      cutAll('rst')
       server.close()
       await once(server, 'close')
     },

@@ -102,6 +102,20 @@ test('a black hole keeps the sockets open and never gives them back', async () =
   for (const socket of [lost, during, after]) socket.destroy()
 })
 
+test('an unplugged network ends connections until it heals', async () => {
+  const before = await dial()
+  relay.unplug()
+  await closed(before)
+  const during = connect({ port: relay.port, host: '127.0.0.1' })
+  during.on('error', () => during.destroy())
+  await closed(during)
+  relay.heal()
+  const after = await dial()
+  after.write('back')
+  expect((await read(after, 4)).toString()).toBe('back')
+  after.destroy()
+})
+
 describe.each(['fin', 'rst'] as const)('a cut by %s', (how) => {
   test.each([0, 1, 7, 4096])('happens after exactly %i bytes', async (afterBytes) => {
     relay.set({ cut: { afterBytes, how } }, 'fromTarget')
