@@ -73,13 +73,13 @@ export function createClient(options: ClientOptions): Client {
       if (token !== undefined) headers.set('authorization', `Bearer ${token}`)
       if (options.teamId !== undefined) headers.set('x-team-id', options.teamId)
       if (body !== undefined) headers.set('content-type', 'application/json')
-      const init: RequestInit = { method, headers, redirect: 'error' }
+      const init: RequestInit = { method, headers, redirect: 'manual' }
       if (body !== undefined) init.body = JSON.stringify(body)
       if (signal !== undefined) init.signal = signal
       try {
         const response = await send(url, init)
         // The server parsed its answer by the route's schema before it sent it, so it is not parsed again here.
-        return (await readAnswer(response)) as RouteAnswer<K>
+        return (await readAnswer(response, url)) as RouteAnswer<K>
       } catch (error) {
         throw error instanceof ClientError ? error : transportError(url, error)
       }
@@ -97,34 +97,42 @@ function callUrl(baseUrl: string | URL, path: string, params: Sent['params'], qu
   return url
 }
 
-async function readAnswer(response: Response): Promise<unknown> {
+async function readAnswer(response: Response, url: URL): Promise<unknown> {
   const requestId = response.headers.get('x-request-id') ?? undefined
   const about = { status: response.status, requestId }
   if (response.status === 204) return undefined
-  const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false
-  if (!isJson) {
-    await response.body?.cancel()
+  const answer = await readJson(response)
+  if (typeof answer !== 'object' || answer === null || (response.status >= 300 && !('error_code' in answer))) {
     throw new ClientError(
       'bad_answer',
-      `${response.url} answered ${response.status} without JSON. Is this the address of a Cyberun server's API?`,
+      `${url.origin} answered ${response.status}, but not as this API does. Is it the address of a Cyberun server?`,
       about,
     )
   }
-  const answer: unknown = await response.json()
   if (response.ok) return answer
-  const { error_message, error_code, details } = answer as Partial<ErrorBody>
+  const { error_message, error_code, details } = answer as ErrorBody
   const retryAfter = Number(response.headers.get('retry-after') ?? Number.NaN)
-  throw new ClientError(error_code ?? 'bad_answer', error_message ?? `The server answered ${response.status}.`, {
+  throw new ClientError(error_code, error_message, {
     ...about,
     details,
     retryAfterSeconds: Number.isFinite(retryAfter) ? retryAfter : undefined,
   })
 }
 
+/** The JSON of a response, whatever it says of its type; undefined for anything else. */
+async function readJson(response: Response): Promise<unknown> {
+  const text = await response.text()
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
 interface ErrorBody {
   error_message: string
   error_code: ErrorCode
-  details: ErrorDetail[]
+  details?: ErrorDetail[]
 }
 
 /** What happened to a call that got no whole answer, in words for the person who made it. */
