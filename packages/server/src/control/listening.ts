@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import type { Server } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 /** An HTTP server that has its port. */
@@ -12,6 +12,11 @@ export interface Listening {
 
 /** Binds `server`. Rejects with the system's error (`EADDRINUSE`, `EACCES`). */
 export async function listen(server: Server, at: { host: string; port: number }): Promise<Listening> {
+  const underWay = new Set<ServerResponse>()
+  server.prependListener('request', (_request, response: ServerResponse) => {
+    underWay.add(response)
+    response.once('close', () => underWay.delete(response))
+  })
   server.listen(at.port, at.host)
   await once(server, 'listening')
   return {
@@ -19,8 +24,9 @@ export async function listen(server: Server, at: { host: string; port: number })
     async stop(signal) {
       if (!server.listening) return
       const closed = once(server, 'close')
-      // Closes idle connections too; those with a request under way are closed when it is answered.
+      // This closes idle connections too. One with a request under way would stay for its keep-alive time after it.
       server.close()
+      for (const response of underWay) if (!response.headersSent) response.setHeader('connection', 'close')
       const cut = () => server.closeAllConnections()
       if (signal.aborted) cut()
       signal.addEventListener('abort', cut, { once: true })

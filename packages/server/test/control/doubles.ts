@@ -1,0 +1,55 @@
+import { ApiError } from '@cyberun/api'
+import { createLog } from '@cyberun/link/log'
+import { type Control, type ControlOptions, startControl } from '../../src/control/control.ts'
+import type { Identity } from '../../src/identity/identity.ts'
+import { createVisitorAddress } from '../../src/visitor-address.ts'
+
+/** A method that no test expected to be called. */
+const unexpected = (name: string) => () => {
+  throw new Error(`${name} was called`)
+}
+
+/** An identity that has only what a test gives it, and lets one user in with the token `good`. */
+export function identityDouble(methods: Partial<Identity> = {}): Identity {
+  const double: Partial<Identity> = {
+    authenticate: async (bearer) => {
+      if (bearer !== 'good') throw new ApiError('unauthenticated', 'Sign in again.')
+      return { kind: 'user', userId: USER_ID, familyId: 'family' }
+    },
+    roleIn: async () => 'owner',
+    jwks: () => ({ keys: [] }),
+    ...methods,
+  }
+  return new Proxy(double, { get: (target, name) => Reflect.get(target, name) ?? unexpected(String(name)) }) as Identity
+}
+
+export const USER_ID = '0198f000-0000-7000-8000-000000000001'
+export const TEAM_ID = '0198f000-0000-7000-8000-000000000002'
+
+export interface TestControl extends Control {
+  /** Log lines so far. */
+  lines: string[]
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** A control listener on a free port, with doubles for whatever `parts` does not give. */
+export async function controlWith(parts: Partial<ControlOptions> = {}): Promise<TestControl> {
+  const lines: string[] = []
+  let ids = 0
+  const control = await startControl({
+    identity: identityDouble(),
+    agents: { list: () => [], get: () => undefined },
+    tunnels: { open: unexpected('open'), list: unexpected('list'), close: unexpected('close') },
+    metrics: { called() {} },
+    readiness: async () => undefined,
+    visitorAddress: createVisitorAddress([]),
+    host: '127.0.0.1',
+    port: 0,
+    version: '0.1.0',
+    newRequestId: () => `made-here-${++ids}`,
+    now: () => 0,
+    log: createLog({ level: 'info', format: 'json', write: (line) => void lines.push(line) }),
+    ...parts,
+  })
+  return { ...control, lines, [Symbol.asyncDispose]: () => control.stop(AbortSignal.abort()) }
+}
