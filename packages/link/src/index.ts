@@ -1,1 +1,2 @@
-export type { Chunk, Link, LinkStats, LinkStream, StreamEvents, StreamHandler } from './types.ts'
+export type { Chunk, LinkStream, StreamEvents, StreamHandler } from '@cyberun/protocol'
+export type { Link, LinkStats } from './types.ts'

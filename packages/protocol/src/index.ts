@@ -1,19 +1,14 @@
+export { agree, CAPABILITIES, type Capability, OWN_CAPABILITIES } from './capabilities.ts'
+export { type FaultCode, LinkClosedError, SessionFault, StreamResetError, unreachable } from './faults.ts'
 export {
-  AGENT_LIMITS,
-  type AgentHello,
-  type AgentLine,
-  FieldError,
-  type GpuDevice,
-  isAgentId,
-  isLabel,
-  type MachineProof,
-  machineProofText,
-  parseAgentHello,
-  parseAgentLine,
-  parseServerLine,
-  type ServerLine,
-  type SystemStats,
-} from './agent-hello.ts'
+  type ControlFrame,
+  encodeFrame,
+  FRAME_HEADER_BYTES,
+  FrameDecoder,
+  type FrameHandler,
+  writeDataHeader,
+} from './frames.ts'
+export { LIMITS, type Limits } from './limits.ts'
 export {
   CLOSE_CODES,
   type CloseCode,
@@ -28,5 +23,21 @@ export {
   type StreamTarget,
   type Welcome,
 } from './model.ts'
+export { RateLimit } from './rate.ts'
 export { formatKey, KEY_RANDOM_BYTES, type KeyKind, parseKey, redactSecrets } from './secrets.ts'
-export { suggest } from './suggest.ts'
+export { type OutFrame, Session, type SessionHost, type SessionOptions, type SessionRole } from './session.ts'
+export type { ByteLender, PendingWrite } from './session-stream.ts'
+export type { Chunk, LinkStream, StreamEvents, StreamHandler } from './stream.ts'
+export {
+  applyMask,
+  encodeClose,
+  encodeWebsocketFrame,
+  MAX_WEBSOCKET_HEADER_BYTES,
+  type Mask,
+  OPCODE,
+  WEBSOCKET_CLOSE,
+  type WebsocketHandler,
+  WebsocketReader,
+  websocketHeaderBytes,
+  writeWebsocketHeader,
+} from './websocket.ts'

@@ -1,0 +1,18 @@
+/**
+ * Everything an end may do on the wire only when the other end said that it knows it. A change of the wire adds a
+ * line here: the release that brought it, and what is done without it.
+ */
+export const CAPABILITIES = {
+  /** Since 0.1.0. Each end tells how many stream frames it has received. Without it no ack frame is sent. */
+  ack: 'ack',
+} as const
+
+export type Capability = keyof typeof CAPABILITIES
+
+/** What this version of the software can do, for its hello or welcome. */
+export const OWN_CAPABILITIES: readonly Capability[] = Object.values(CAPABILITIES)
+
+/** What both ends can do; names this version has never heard of are left out. */
+export function agree(peer: readonly string[]): ReadonlySet<Capability> {
+  return new Set(OWN_CAPABILITIES.filter((name) => peer.includes(name)))
+}

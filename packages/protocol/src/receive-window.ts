@@ -1,0 +1,111 @@
+import type { Limits } from './limits.ts'
+
+/** Growth that all windows of a link share. */
+export interface GrowthBudget {
+  /** Takes up to `bytes` of what is left; returns what was taken. */
+  take(bytes: number): number
+  give(bytes: number): void
+}
+
+export function createGrowthBudget(total: number): GrowthBudget {
+  let left = total
+  return {
+    take(bytes) {
+      const taken = Math.min(left, bytes)
+      left -= taken
+      return taken
+    },
+    give(bytes) {
+      left += bytes
+    },
+  }
+}
+
+/** After this long without data a grown window goes back to where it began. */
+const IDLE_MS = 5_000
+/** No round trip is taken for shorter than this: below it the clock and the event loop say more than the network. */
+const SHORTEST_ROUND_TRIP_MS = 0.5
+
+/**
+ * How much the peer may send on one stream. What is granted and not yet sent, plus what is held here and not yet
+ * consumed, stays within `size`; the difference is given back in quarters. When half of the window or more was
+ * consumed within one round trip, the window is what limits the sender, and it doubles.
+ */
+export class ReceiveWindow {
+  readonly #limits: Limits
+  readonly #budget: GrowthBudget
+  /** Growth taken from the budget. */
+  #growth = 0
+  readonly #base: number
+  /** What the peer may still send. */
+  #granted: number
+  /** What arrived and is not yet consumed. */
+  #held = 0
+  #measuredSince = 0
+  #measuredBytes = 0
+  #lastDataAt = 0
+
+  constructor(limits: Limits, budget: GrowthBudget, base: number, granted: number) {
+    this.#limits = limits
+    this.#budget = budget
+    this.#base = base
+    this.#granted = granted
+  }
+
+  get size(): number {
+    return this.#base + this.#growth
+  }
+
+  get held(): number {
+    return this.#held
+  }
+
+  /** False when the peer sent more than it was granted. */
+  arrived(bytes: number, now: number): boolean {
+    if (bytes > this.#granted) return false
+    this.#granted -= bytes
+    this.#held += bytes
+    this.#lastDataAt = now
+    return true
+  }
+
+  consumed(bytes: number, now: number, roundTripMs: number): void {
+    this.#held -= bytes
+    this.#measuredBytes += bytes
+    const elapsed = now - this.#measuredSince
+    const roundTrip = Math.max(roundTripMs, SHORTEST_ROUND_TRIP_MS)
+    if (elapsed < roundTrip) return
+    const perRoundTrip = (this.#measuredBytes * roundTrip) / elapsed
+    if (perRoundTrip * 2 >= this.size) this.#grow()
+    this.#measuredSince = now
+    this.#measuredBytes = 0
+  }
+
+  /** Credit to send now: 0, or at least a quarter of the window. */
+  takeCredit(): number {
+    const due = this.size - this.#granted - this.#held
+    if (due <= 0 || due < this.size / 4) return 0
+    this.#granted += due
+    return due
+  }
+
+  get isGrown(): boolean {
+    return this.#growth > 0
+  }
+
+  /** Shrinks a window that has been idle; true when nothing is grown any more. */
+  rest(now: number): boolean {
+    if (now - this.#lastDataAt >= IDLE_MS) this.release()
+    return !this.isGrown
+  }
+
+  /** Gives the growth back to the link. Harmless when there is none. */
+  release(): void {
+    this.#budget.give(this.#growth)
+    this.#growth = 0
+  }
+
+  #grow(): void {
+    this.#growth += this.#budget.take(Math.min(this.size, this.#limits.maxWindowBytes - this.size))
+  }
+}

@@ -1,0 +1,366 @@
+import { StreamResetError } from './faults.ts'
+import type { ControlFrame } from './frames.ts'
+import { type OpenInit, PRIORITY, type ResetCode } from './model.ts'
+import type { ReceiveWindow } from './receive-window.ts'
+import { type Scheduled, Weight } from './scheduler.ts'
+import type { Chunk, LinkStream, StreamEvents } from './stream.ts'
+
+/** `write` says stop while this many bytes wait. */
+const HIGH_WATER_BYTES = 256 * 1024
+/** `onDrain` comes when no more than this is left. */
+const LOW_WATER_BYTES = 64 * 1024
+
+/** Whoever gave us the bytes that are being received, and can keep them from being overwritten. */
+export interface ByteLender {
+  /** Keeps the bytes of this delivery valid until the returned function is called. */
+  lend(): () => void
+  /** True while so much is lent that small pieces must be copied rather than lent. */
+  readonly isStretched: boolean
+}
+
+/** What a stream needs of its session. */
+export interface StreamHost {
+  readonly now: number
+  readonly roundTripMs: number
+  readonly lender: ByteLender | undefined
+  send(frame: ControlFrame): void
+  /** This stream has data or an end to send, and may. */
+  wake(stream: SessionStream): void
+  /** Bytes of this stream were consumed, so that credit may be due. */
+  consumed(stream: SessionStream, bytes: number): void
+  /** The stream is over and told so: forget it. */
+  remove(stream: SessionStream): void
+  /** An event handler of a stream threw, which is a bug of its owner. */
+  bug(error: unknown): void
+}
+
+/** Bytes on their way out. They may leave in several pieces; their owner is told once, after the last. */
+export class PendingWrite {
+  readonly bytes: Uint8Array
+  readonly #stream: SessionStream
+  readonly #onWritten: (() => void) | undefined
+  /** Bytes in front of the payload that are ours to overwrite. */
+  readonly headroom: number
+  /** Bytes handed to the socket. */
+  handed = 0
+  #piecesOut = 0
+  #state: 'waiting' | 'abandoned' | 'told' = 'waiting'
+
+  constructor(stream: SessionStream, bytes: Uint8Array, onWritten: (() => void) | undefined, headroom: number) {
+    this.#stream = stream
+    this.bytes = bytes
+    this.#onWritten = onWritten
+    this.headroom = headroom
+  }
+
+  get left(): number {
+    return this.bytes.length - this.handed
+  }
+
+  /** True when nothing handed over before is still being read by the kernel, so that it may be overwritten. */
+  get isSettled(): boolean {
+    return this.#piecesOut === 0
+  }
+
+  hand(bytes: number): void {
+    this.handed += bytes
+    this.#piecesOut++
+  }
+
+  /** The kernel took a piece, or never will. */
+  pieceWritten(): void {
+    this.#piecesOut--
+    this.#settle()
+  }
+
+  /** What is left will not be sent. */
+  abandon(): void {
+    if (this.#state === 'waiting') this.#state = 'abandoned'
+    this.#settle()
+  }
+
+  #settle(): void {
+    if (this.#piecesOut > 0 || this.#state === 'told') return
+    if (this.#state === 'waiting' && this.left > 0) return
+    this.#state = 'told'
+    this.#onWritten?.()
+    this.#stream.written(this.bytes.length)
+  }
+}
+
+/** `asked`: by the peer, and not answered. `asking`: by us, and not answered. */
+type StreamState = 'asked' | 'asking' | 'open' | 'over'
+type SendState = 'open' | 'ending' | 'ended'
+
+/** A stream as its session keeps it; users see the `LinkStream` of it. */
+export class SessionStream implements LinkStream, Scheduled {
+  readonly id: number
+  readonly init: OpenInit
+  readonly window: ReceiveWindow
+  readonly #host: StreamHost
+  readonly #weight = new Weight()
+  #events: StreamEvents | undefined
+  /** What happened before anybody listened. */
+  #early: ((events: StreamEvents) => void)[] = []
+  #state: StreamState
+  #sending: SendState = 'open'
+  #hasPeerEnded = false
+  #resetBy: ResetCode | undefined
+  /** What the peer lets us send. */
+  #credit: number
+  readonly #queue: PendingWrite[] = []
+  #queuedBytes = 0
+  #isBlocked = false
+  #waiter: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
+
+  rank: number
+  turnBytes = 0
+  nextScheduled: Scheduled | undefined
+  isScheduled = false
+
+  constructor(
+    host: StreamHost,
+    o: { id: number; init: OpenInit; state: 'asked' | 'asking'; credit: number; window: ReceiveWindow },
+  ) {
+    this.#host = host
+    this.id = o.id
+    this.init = o.init
+    this.#state = o.state
+    this.#credit = o.credit
+    this.window = o.window
+    this.rank = PRIORITY[o.init.priority]
+  }
+
+  // What users call
+
+  get accepted(): Promise<void> {
+    if (!this.#waiter) {
+      const waiter = Promise.withResolvers<void>()
+      // Not everybody waits for it: a refusal is told by `onReset` as well.
+      waiter.promise.catch(() => {})
+      this.#waiter = waiter
+      this.#settleWaiter()
+    }
+    return this.#waiter.promise
+  }
+
+  get queuedBytes(): number {
+    return this.#queuedBytes
+  }
+
+  listen(events: StreamEvents): void {
+    this.#events = events
+    const early = this.#early
+    this.#early = []
+    for (const tell of early) this.#tell(tell)
+  }
+
+  accept(): void {
+    if (this.#state === 'over') return
+    if (this.#state !== 'asked') throw new Error('this stream is accepted already, or not for us to accept')
+    this.#state = 'open'
+    this.#settleWaiter()
+    this.#host.send({ type: 'credit', stream: this.id, bytes: this.window.takeCredit() })
+    this.#wakeIfReady()
+  }
+
+  write(bytes: Uint8Array, onWritten?: () => void, headroom = 0): boolean {
+    if (this.#sending !== 'open') throw new Error('write after end')
+    if (this.#state === 'asked') throw new Error('write before accept')
+    if (this.#state === 'over' || bytes.length === 0) {
+      onWritten?.()
+      return this.#state !== 'over'
+    }
+    this.#queue.push(new PendingWrite(this, bytes, onWritten, headroom))
+    this.#queuedBytes += bytes.length
+    this.#wakeIfReady()
+    this.#isBlocked ||= this.#queuedBytes >= HIGH_WATER_BYTES
+    return !this.#isBlocked
+  }
+
+  end(): void {
+    if (this.#sending !== 'open' || this.#state === 'over') return
+    if (this.#state === 'asked') throw new Error('end before accept')
+    this.#sending = 'ending'
+    this.#host.wake(this)
+  }
+
+  reset(code: ResetCode): void {
+    if (this.#state === 'over') return
+    this.#host.send({ type: 'reset', stream: this.id, code })
+    this.#finish(code)
+  }
+
+  // What the session calls
+
+  get state(): StreamState {
+    return this.#state
+  }
+
+  /** True when there is something to send that may be sent. */
+  get isReady(): boolean {
+    if (this.#state === 'over') return false
+    return this.#queue.length > 0 ? this.#credit > 0 : this.#sending === 'ending'
+  }
+
+  /** The write to take the next frame from; undefined when only the end is left. */
+  get nextWrite(): PendingWrite | undefined {
+    return this.#queue[0]
+  }
+
+  /** How many bytes of `write` the next frame may carry. */
+  frameBytes(write: PendingWrite, most: number): number {
+    return Math.min(write.left, this.#credit, most)
+  }
+
+  /** Accounts for a frame of `bytes` taken from `write`. */
+  handed(write: PendingWrite, bytes: number): void {
+    write.hand(bytes)
+    this.#credit -= bytes
+    if (write.left === 0) this.#queue.shift()
+    const isHeavy = this.#weight.add(bytes, this.#host.now)
+    const rank = PRIORITY[this.init.priority]
+    this.rank = isHeavy && rank === PRIORITY.interactive ? PRIORITY.bulk : rank
+  }
+
+  /** The end frame is on its way. */
+  endHanded(): void {
+    this.#sending = 'ended'
+    this.#finishIfBothEnded()
+  }
+
+  /** All bytes of one write have left, or never will. */
+  written(bytes: number): void {
+    this.#queuedBytes -= bytes
+    if (!this.#isBlocked || this.#queuedBytes > LOW_WATER_BYTES || this.#state === 'over') return
+    this.#isBlocked = false
+    this.#tell((events) => events.onDrain())
+  }
+
+  /** Returns false when the sum of all credit is more than anybody can mean. */
+  credited(bytes: number): boolean {
+    if (this.#state === 'asking') {
+      this.#state = 'open'
+      this.#settleWaiter()
+    }
+    this.#credit += bytes
+    if (this.#credit > Number.MAX_SAFE_INTEGER) return false
+    this.#wakeIfReady()
+    return true
+  }
+
+  get hasPeerEnded(): boolean {
+    return this.#hasPeerEnded
+  }
+
+  received(bytes: Uint8Array): void {
+    const events = this.#events
+    if (!events) {
+      const copy = bytes.slice()
+      this.#early.push((later) => this.#deliver(later, copy, undefined))
+    } else {
+      const lender = this.#host.lender
+      const isCopied = lender?.isStretched === true
+      this.#deliver(events, isCopied ? bytes.slice() : bytes, isCopied ? undefined : lender)
+    }
+  }
+
+  peerEnded(): void {
+    this.#hasPeerEnded = true
+    this.#tell((events) => events.onEnd())
+    this.#finishIfBothEnded()
+  }
+
+  /** The peer broke this stream: it is told so, and our user too. */
+  fail(code: ResetCode): void {
+    if (this.#state === 'over') return
+    this.#host.send({ type: 'reset', stream: this.id, code })
+    this.wasReset(code)
+  }
+
+  /** The peer's reset, or the loss of the link. */
+  wasReset(code: ResetCode): void {
+    if (this.#state === 'over') return
+    this.#tell((events) => events.onReset(code))
+    this.#finish(code)
+  }
+
+  // The rest
+
+  #wakeIfReady(): void {
+    if (this.isReady) this.#host.wake(this)
+  }
+
+  #deliver(events: StreamEvents, bytes: Uint8Array, lender: ByteLender | undefined): void {
+    const chunk = new DeliveredChunk(bytes, lender, (length) => this.#host.consumed(this, length))
+    try {
+      events.onData(chunk)
+    } catch (error) {
+      this.#host.bug(error)
+    }
+    chunk.delivered()
+  }
+
+  #tell(what: (events: StreamEvents) => void): void {
+    if (!this.#events) {
+      this.#early.push(what)
+      return
+    }
+    try {
+      what(this.#events)
+    } catch (error) {
+      this.#host.bug(error)
+    }
+  }
+
+  #finishIfBothEnded(): void {
+    if (this.#sending === 'ended' && this.#hasPeerEnded) this.#finish(undefined)
+  }
+
+  #finish(code: ResetCode | undefined): void {
+    if (this.#state === 'over') return
+    this.#state = 'over'
+    this.#resetBy = code
+    this.#settleWaiter()
+    for (const write of this.#queue.splice(0)) write.abandon()
+    this.#host.remove(this)
+    this.#tell((events) => events.onClose?.())
+  }
+
+  #settleWaiter(): void {
+    if (this.#state === 'open') this.#waiter?.resolve()
+    if (this.#state === 'over') this.#waiter?.reject(new StreamResetError(this.#resetBy ?? 'cancelled'))
+  }
+}
+
+/** One delivery. What `hold` returns may be called twice; it counts once. */
+class DeliveredChunk implements Chunk {
+  readonly bytes: Uint8Array
+  readonly #lender: ByteLender | undefined
+  readonly #consumed: (bytes: number) => void
+  #isHeld = false
+
+  constructor(bytes: Uint8Array, lender: ByteLender | undefined, consumed: (bytes: number) => void) {
+    this.bytes = bytes
+    this.#lender = lender
+    this.#consumed = consumed
+  }
+
+  hold(): () => void {
+    if (this.#isHeld) throw new Error('a chunk is held once')
+    this.#isHeld = true
+    const giveBack = this.#lender?.lend()
+    let isReleased = false
+    return () => {
+      if (isReleased) return
+      isReleased = true
+      giveBack?.()
+      this.#consumed(this.bytes.length)
+    }
+  }
+
+  /** The call that delivered it is over: without a hold, it is consumed. */
+  delivered(): void {
+    if (!this.#isHeld) this.#consumed(this.bytes.length)
+  }
+}

@@ -1,0 +1,558 @@
+import { agree, type Capability, OWN_CAPABILITIES } from './capabilities.ts'
+import { LinkClosedError, SessionFault, StreamResetError, unreachable } from './faults.ts'
+import { type ControlFrame, encodeFrame, FrameDecoder } from './frames.ts'
+import { Heartbeat } from './heartbeat.ts'
+import type { Limits } from './limits.ts'
+import { type CloseReason, type Hello, type OpenInit, PRIORITY, type ResetCode, type Welcome } from './model.ts'
+import { RateLimit } from './rate.ts'
+import { createGrowthBudget, ReceiveWindow } from './receive-window.ts'
+import { Scheduler, TURN_BYTES } from './scheduler.ts'
+import { type ByteLender, type PendingWrite, SessionStream, type StreamHost } from './session-stream.ts'
+import type { LinkStream, StreamEvents, StreamHandler } from './stream.ts'
+
+/** The end that dialled opens odd streams, the other one even ones. */
+export type SessionRole = 'dialler' | 'acceptor'
+
+const HIGHEST_STREAM = 0xffffffff
+/** So near to the last id a session says go-away, while its owner can still make the next link first. */
+const RESERVE_OF_IDS = 1 << 20
+/** How long streams may go on once their ids have run out. */
+const IDS_SPENT_DEADLINE_MS = 600_000
+/** The acceptor asks later, so that on an idle link only the dialler pings. */
+const ACCEPTOR_PATIENCE_MS = 400
+/** How long an end waits for the other's greeting. */
+const GREETING_MS = 10_000
+/** How often idle windows are looked at while any is grown. */
+const REST_MS = 1_000
+
+/** Who a session works for. Nothing in here may throw. */
+export interface SessionHost {
+  /** There is output: take it with `nextFrame` as far as the socket has room. */
+  outputReady(): void
+  /** For the acceptor: answer with `welcome` or `close`. */
+  onHello(hello: Hello): void
+  /** For the dialler: the session is open. */
+  onWelcome(welcome: Welcome): void
+  readonly onStream: StreamHandler
+  /** Either end said go-away. */
+  onGoingAway(reason: CloseReason): void
+  /** The session is over and every stream has been told. What `nextFrame` still gives should be sent, then no more. */
+  onClosed(reason: CloseReason): void
+  /** A handler of ours threw. */
+  onBug(error: unknown): void
+}
+
+export interface SessionOptions {
+  role: SessionRole
+  limits: Limits
+  /** Milliseconds that only go up. */
+  now: () => number
+  host: SessionHost
+  /** Where the ids of our streams begin; a test starts near the end. */
+  firstStream?: number
+}
+
+/** The next thing to send. Valid until `nextFrame` is called again. */
+export type OutFrame =
+  /** A whole frame. */
+  | { kind: 'control'; bytes: Uint8Array }
+  /**
+   * A data frame of `length` bytes of `write` from `offset`. Whoever takes it calls `write.pieceWritten()` once the
+   * kernel has the bytes, or never will.
+   */
+  | { kind: 'data'; stream: number; write: PendingWrite; offset: number; length: number }
+
+type SessionState =
+  | { kind: 'greeting'; until: number }
+  /** The acceptor's owner is thinking about the hello. */
+  | { kind: 'greeted'; hello: Hello; until: number }
+  | { kind: 'open' }
+  | { kind: 'leaving'; reason: CloseReason; until: number }
+  | { kind: 'closed'; reason: CloseReason }
+
+/**
+ * One end of a link as pure state: it is given bytes and time, and gives back bytes and events. Both ends are this
+ * class. It follows docs/protocol.md.
+ */
+export class Session {
+  readonly #role: SessionRole
+  readonly #limits: Limits
+  readonly #clock: () => number
+  readonly #host: SessionHost
+  readonly #decoder: FrameDecoder
+  readonly #heartbeat: Heartbeat
+  readonly #scheduler = new Scheduler<SessionStream>()
+  readonly #growth: ReturnType<typeof createGrowthBudget>
+  readonly #streams = new Map<number, SessionStream>()
+  /** Streams whose window has grown, to be looked at when idle. */
+  readonly #grown = new Set<SessionStream>()
+  readonly #control: Uint8Array[] = []
+  #controlBytes = 0
+  #state: SessionState
+  #agreed: ReadonlySet<Capability> = new Set()
+  #peerWindow = 0
+  #nextStream: number
+  #lastPeerStream: number
+  #now: number
+  #lender: ByteLender | undefined
+  /** Bytes of all streams received and not yet consumed. */
+  #heldBytes = 0
+  #framesIn = 0
+  #framesOut = 0
+  #framesTold = 0
+  #framesAcknowledged = 0
+  /** The stream that the data frame under way belongs to; undefined when it is over and its data is noise. */
+  #receiving: SessionStream | undefined
+  readonly #opens: RateLimit
+  readonly #unansweredResets: RateLimit
+  readonly #pings: RateLimit
+  readonly #streamHost: StreamHost
+
+  constructor(options: SessionOptions) {
+    const now = options.now()
+    this.#role = options.role
+    this.#limits = options.limits
+    this.#clock = options.now
+    this.#now = now
+    this.#host = options.host
+    this.#decoder = new FrameDecoder(options.limits, {
+      frame: (frame) => this.#receiveControl(frame),
+      dataBegins: (stream, length) => this.#beginData(stream, length),
+      data: (_, bytes) => this.#receiveData(bytes),
+    })
+    this.#heartbeat = new Heartbeat(now, options.role === 'acceptor' ? ACCEPTOR_PATIENCE_MS : 0)
+    this.#growth = createGrowthBudget(options.limits.linkBytes)
+    this.#state = { kind: 'greeting', until: now + GREETING_MS }
+    this.#nextStream = options.firstStream ?? (options.role === 'dialler' ? 1 : 2)
+    this.#lastPeerStream = options.role === 'dialler' ? 0 : -1
+    this.#opens = new RateLimit(options.limits.opensPerSecond, now)
+    this.#unansweredResets = new RateLimit(options.limits.unansweredResetsPerSecond, now)
+    this.#pings = new RateLimit(options.limits.pingsPerSecond, now)
+    this.#streamHost = this.#createStreamHost()
+  }
+
+  get roundTripMs(): number | undefined {
+    return this.#heartbeat.roundTripMs
+  }
+
+  /** Streams open now. */
+  get streams(): number {
+    return this.#streams.size
+  }
+
+  /** How many of our stream frames the peer has told us it received. */
+  get framesAcknowledged(): number {
+    return this.#framesAcknowledged
+  }
+
+  /** How many bytes may be with the socket at once; takes the time. */
+  get handoverBytes(): number {
+    this.#now = this.#clock()
+    return this.#scheduler.handoverBytes(this.#now)
+  }
+
+  // Greeting
+
+  /** The dialler's first words. The capabilities and the window of `hello` are filled in here. */
+  hello(software: string, fields: Hello['fields']): Hello {
+    const hello = this.#greeting(software, fields)
+    this.#send({ type: 'hello', hello })
+    return hello
+  }
+
+  /** The acceptor's yes. */
+  welcome(software: string, fields: Welcome['fields']): Welcome {
+    const welcome = this.#greeting(software, fields)
+    if (this.#state.kind !== 'greeted') return welcome
+    this.#begin(this.#state.hello)
+    this.#send({ type: 'welcome', welcome })
+    this.#ping()
+    return welcome
+  }
+
+  #greeting(software: string, fields: Hello['fields']): Hello & Welcome {
+    return { software, capabilities: OWN_CAPABILITIES, initialWindow: this.#limits.initialWindowBytes, fields }
+  }
+
+  #begin(peer: Hello | Welcome): void {
+    this.#agreed = agree(peer.capabilities)
+    this.#peerWindow = peer.initialWindow
+    this.#state = { kind: 'open' }
+  }
+
+  // Commands
+
+  /** See `Link.open`. */
+  open(init: OpenInit, events?: StreamEvents): LinkStream {
+    if (this.#state.kind === 'leaving' || this.#state.kind === 'closed') throw new LinkClosedError(this.#state.reason)
+    if (this.#state.kind !== 'open') throw new Error('open before the handshake ended')
+    if (this.#streams.size >= this.#limits.streams) throw new StreamResetError('refused')
+    const id = this.#nextStream
+    this.#nextStream += 2
+    const window = this.#windowBytes()
+    const stream = new SessionStream(this.#streamHost, {
+      id,
+      init,
+      state: 'asking',
+      credit: this.#peerWindow,
+      window: new ReceiveWindow(this.#limits, this.#growth, window, window),
+    })
+    this.#streams.set(id, stream)
+    if (events) stream.listen(events)
+    this.#send({ type: 'open', stream: id, window, priority: init.priority, target: init.target })
+    if (this.#nextStream > HIGHEST_STREAM - RESERVE_OF_IDS) this.goAway('stream ids ran out', IDS_SPENT_DEADLINE_MS)
+    return stream
+  }
+
+  /** Says go-away: no new streams, and closed when the present ones have ended or `deadlineMs` has passed. */
+  goAway(message: string, deadlineMs: number): void {
+    if (this.#state.kind !== 'open') return
+    const reason: CloseReason = { code: 'going_away', message }
+    this.#send({ type: 'goAway', reason, deadlineMs })
+    this.#leave(reason, deadlineMs)
+  }
+
+  /** Ends the session now and tells the peer why. Harmless when it is over. */
+  close(reason: CloseReason): void {
+    if (this.#state.kind === 'closed') return
+    this.#send({ type: 'goAway', reason, deadlineMs: 0 })
+    this.#end(reason)
+  }
+
+  /** The transport is gone: ends the session without a word. */
+  lost(reason: CloseReason): void {
+    if (this.#state.kind !== 'closed') this.#end(reason)
+  }
+
+  // Time
+
+  /** When `tick` wants to be called. */
+  nextDeadline(): number {
+    const beat = this.#heartbeat.nextDeadline()
+    switch (this.#state.kind) {
+      case 'greeting':
+      case 'greeted':
+        return this.#state.until
+      case 'leaving':
+        return Math.min(beat, this.#state.until)
+      case 'open':
+        return this.#grown.size > 0 ? Math.min(beat, this.#now + REST_MS) : beat
+      case 'closed':
+        return Number.POSITIVE_INFINITY
+      default:
+        return unreachable(this.#state)
+    }
+  }
+
+  tick(): void {
+    const now = this.#clock()
+    this.#now = now
+    const state = this.#state
+    if (state.kind === 'closed') return
+    if (state.kind === 'greeting' || state.kind === 'greeted') {
+      if (now >= state.until)
+        this.close({ code: 'dead', message: 'the other end did not finish the handshake in 10 s' })
+      return
+    }
+    if (state.kind === 'leaving' && now >= state.until) {
+      this.close(state.reason)
+      return
+    }
+    for (const stream of this.#grown) if (stream.window.rest(now)) this.#grown.delete(stream)
+    const pulse = this.#heartbeat.tick(now)
+    if (pulse === 'ping') this.#ping()
+    if (pulse === 'dead') this.#end({ code: 'dead', message: 'nothing was heard from the other end for 4.5 s' })
+  }
+
+  // Output
+
+  /** The next frame to send, or undefined: control, then streams by priority. */
+  nextFrame(): OutFrame | undefined {
+    const control = this.#control.shift()
+    if (control) {
+      this.#controlBytes -= control.length
+      return { kind: 'control', bytes: control }
+    }
+    for (let stream = this.#scheduler.take(); stream; stream = this.#scheduler.take()) {
+      // One that was reset, or used up its credit, since it was put in line has nothing to say.
+      if (stream.isReady) return this.#frameOf(stream)
+    }
+    return undefined
+  }
+
+  #frameOf(stream: SessionStream): OutFrame {
+    const write = stream.nextWrite
+    this.#framesOut++
+    if (!write) {
+      stream.endHanded()
+      return { kind: 'control', bytes: encodeFrame({ type: 'end', stream: stream.id }) }
+    }
+    const most = this.#scheduler.isEmpty ? this.#limits.frameBytes : Math.min(TURN_BYTES, stream.turnBytes)
+    const length = stream.frameBytes(write, most)
+    const offset = write.handed
+    stream.handed(write, length)
+    if (!isBulk(stream)) this.#scheduler.noteLight(this.#now)
+    if (stream.isReady) this.#scheduler.sent(stream, length)
+    return { kind: 'data', stream: stream.id, write, offset, length }
+  }
+
+  // Input
+
+  /**
+   * Takes bytes of the peer, cut anywhere. `lender` keeps them valid for streams that hold on to them. A fault of the
+   * peer closes the session; nothing is thrown.
+   */
+  receive(bytes: Uint8Array, lender?: ByteLender): void {
+    if (this.#state.kind === 'closed') return
+    this.#now = this.#clock()
+    this.#heartbeat.heard(this.#now)
+    this.#lender = lender
+    try {
+      this.#decoder.push(bytes)
+    } catch (error) {
+      if (error instanceof SessionFault) this.close({ code: 'protocol_fault', message: error.message })
+      else if (!(error instanceof SessionOver)) throw error
+    } finally {
+      this.#lender = undefined
+    }
+  }
+
+  #receiveControl(frame: ControlFrame): void {
+    this.#expect(frame.type)
+    if ('stream' in frame) this.#framesIn++
+    switch (frame.type) {
+      case 'hello':
+        this.#state = { kind: 'greeted', hello: frame.hello, until: this.#now + GREETING_MS }
+        this.#host.onHello(frame.hello)
+        break
+      case 'welcome':
+        this.#begin(frame.welcome)
+        this.#ping()
+        this.#host.onWelcome(frame.welcome)
+        break
+      case 'open':
+        this.#receiveOpen(frame)
+        break
+      case 'credit': {
+        const stream = this.#find(frame.stream)
+        if (stream?.credited(frame.bytes) === false) stream.fail('flow_control')
+        break
+      }
+      case 'end':
+        this.#receiveEnd(frame.stream)
+        break
+      case 'reset':
+        this.#receiveReset(frame.stream, frame.code)
+        break
+      case 'ping':
+        if (!this.#pings.take(this.#now)) throw new SessionFault('limit_exceeded', 'too many pings')
+        this.#acknowledge()
+        this.#send({ type: 'pong', token: frame.token })
+        break
+      case 'pong':
+        this.#heartbeat.pong(frame.token, this.#now)
+        break
+      case 'goAway':
+        this.#receiveGoAway(frame.reason, frame.deadlineMs)
+        break
+      case 'ack':
+        if (frame.frames > this.#framesOut) throw new SessionFault('frame_malformed', 'ack of frames never sent')
+        this.#framesAcknowledged = frame.frames
+        break
+      default:
+        unreachable(frame)
+    }
+  }
+
+  /** Before the greetings nothing else may come, and afterwards no greeting. */
+  #expect(type: ControlFrame['type']): void {
+    const { kind } = this.#state
+    if (kind === 'closed') throw new SessionOver()
+    const greeting = this.#role === 'dialler' ? 'welcome' : 'hello'
+    const isGreeting = type === 'hello' || type === 'welcome'
+    const isRight = kind === 'greeting' ? type === greeting || type === 'goAway' : kind !== 'greeted' && !isGreeting
+    if (!isRight) throw new SessionFault('frame_unexpected', `${type} while ${kind}`)
+  }
+
+  #receiveOpen(frame: ControlFrame & { type: 'open' }): void {
+    const { stream: id, target, priority } = frame
+    if (id <= this.#lastPeerStream || (id & 1) !== (this.#role === 'dialler' ? 0 : 1)) {
+      throw new SessionFault('frame_unexpected', `open of stream ${id}, which is used or not the peer's`)
+    }
+    this.#lastPeerStream = id
+    const isRefused = this.#state.kind !== 'open' || this.#streams.size >= this.#limits.streams
+    if (!this.#opens.take(this.#now) || isRefused || !target) {
+      this.#send({ type: 'reset', stream: id, code: target ? 'refused' : 'unsupported' })
+      return
+    }
+    const stream = new SessionStream(this.#streamHost, {
+      id,
+      init: { target, priority },
+      state: 'asked',
+      credit: frame.window,
+      window: new ReceiveWindow(this.#limits, this.#growth, this.#windowBytes(), this.#limits.initialWindowBytes),
+    })
+    this.#streams.set(id, stream)
+    const events = this.#host.onStream(stream)
+    if (events) stream.listen(events)
+  }
+
+  #beginData(id: number, length: number): void {
+    if (this.#state.kind === 'closed') throw new SessionOver()
+    if (this.#state.kind === 'greeting' || this.#state.kind === 'greeted') {
+      throw new SessionFault('frame_unexpected', `data while ${this.#state.kind}`)
+    }
+    this.#framesIn++
+    const stream = this.#find(id)
+    this.#receiving = stream
+    if (!stream) return
+    if (stream.state === 'asking' || stream.hasPeerEnded || !stream.window.arrived(length, this.#now)) {
+      this.#receiving = undefined
+      stream.fail('flow_control')
+      return
+    }
+    this.#heldBytes += length
+    this.#heartbeat.dataArrived()
+    if (!isBulk(stream)) this.#scheduler.noteLight(this.#now)
+    if (this.#heldBytes > this.#limits.linkBytes) this.#relieve()
+  }
+
+  #receiveData(bytes: Uint8Array): void {
+    if (this.#state.kind === 'closed') throw new SessionOver()
+    const stream = this.#receiving
+    if (stream && stream.state !== 'over') stream.received(bytes)
+    else if (stream) this.#heldBytes -= bytes.length
+  }
+
+  #receiveEnd(id: number): void {
+    const stream = this.#find(id)
+    if (!stream) return
+    if (stream.state === 'asking' || stream.hasPeerEnded) stream.fail('flow_control')
+    else stream.peerEnded()
+  }
+
+  #receiveReset(id: number, code: ResetCode): void {
+    const stream = this.#find(id)
+    if (stream?.state === 'asked' && !this.#unansweredResets.take(this.#now)) {
+      throw new SessionFault('limit_exceeded', 'too many streams were opened and reset at once')
+    }
+    stream?.wasReset(code)
+  }
+
+  /** The peer leaves: with a deadline it lets present streams end, without one it is over. */
+  #receiveGoAway(reason: CloseReason, deadlineMs: number): void {
+    if (deadlineMs === 0 || this.#state.kind === 'greeting') this.#end(reason)
+    else if (this.#state.kind === 'open') this.#leave(reason, deadlineMs)
+  }
+
+  /** The stream with this id, or undefined when it is over: frames for it crossed its end on the wire. */
+  #find(id: number): SessionStream | undefined {
+    const stream = this.#streams.get(id)
+    if (stream) return stream
+    const isOurs = (id & 1) === (this.#role === 'dialler' ? 1 : 0)
+    const isKnown = isOurs ? id < this.#nextStream : id <= this.#lastPeerStream
+    if (!isKnown) throw new SessionFault('frame_unexpected', `a frame of stream ${id}, which was never opened`)
+    return undefined
+  }
+
+  /**
+   * So much is held for readers that stopped that the link is full: the stream that holds most is given up. Rare
+   * enough to look at them all.
+   */
+  #relieve(): void {
+    let worst: SessionStream | undefined
+    for (const stream of this.#streams.values()) if (stream.window.held > (worst?.window.held ?? 0)) worst = stream
+    worst?.fail('flow_control')
+  }
+
+  // The rest
+
+  #createStreamHost(): StreamHost {
+    const session = this
+    return {
+      get now() {
+        return session.#now
+      },
+      get roundTripMs() {
+        return session.#heartbeat.shortestMs
+      },
+      get lender() {
+        return session.#lender
+      },
+      send: (frame) => this.#send(frame),
+      wake: (stream) => {
+        this.#scheduler.add(stream)
+        this.#host.outputReady()
+      },
+      consumed: (stream, bytes) => this.#consumed(stream, bytes),
+      remove: (stream) => this.#remove(stream),
+      bug: (error) => this.#host.onBug(error),
+    }
+  }
+
+  #consumed(stream: SessionStream, bytes: number): void {
+    this.#heldBytes -= bytes
+    const { window } = stream
+    window.consumed(bytes, this.#now, this.#heartbeat.shortestMs)
+    if (stream.state !== 'open' || stream.hasPeerEnded) return
+    const credit = window.takeCredit()
+    if (credit > 0) this.#send({ type: 'credit', stream: stream.id, bytes: credit })
+    if (window.isGrown) this.#grown.add(stream)
+  }
+
+  #remove(stream: SessionStream): void {
+    this.#streams.delete(stream.id)
+    this.#grown.delete(stream)
+    stream.window.release()
+    if (this.#state.kind === 'leaving' && this.#streams.size === 0) this.close(this.#state.reason)
+  }
+
+  /** What a new stream may send before anything is consumed: little, once much is held. */
+  #windowBytes(): number {
+    const { linkBytes, windowBytes, initialWindowBytes } = this.#limits
+    return this.#heldBytes < linkBytes / 2 ? windowBytes : initialWindowBytes
+  }
+
+  #send(frame: ControlFrame): void {
+    if (this.#state.kind === 'closed') return
+    if ('stream' in frame) this.#framesOut++
+    const bytes = encodeFrame(frame)
+    this.#control.push(bytes)
+    this.#controlBytes += bytes.length
+    if (this.#controlBytes > this.#limits.queuedControlBytes) {
+      this.#end({ code: 'protocol_fault', message: 'the other end makes us answer and does not read' })
+    } else {
+      this.#host.outputReady()
+    }
+  }
+
+  #ping(): void {
+    this.#acknowledge()
+    this.#send({ type: 'ping', token: this.#heartbeat.ping(this.#now) })
+  }
+
+  #acknowledge(): void {
+    if (!this.#agreed.has('ack') || this.#framesTold === this.#framesIn) return
+    this.#framesTold = this.#framesIn
+    this.#send({ type: 'ack', frames: this.#framesIn })
+  }
+
+  #leave(reason: CloseReason, deadlineMs: number): void {
+    this.#state = { kind: 'leaving', reason, until: this.#now + deadlineMs }
+    this.#host.onGoingAway(reason)
+    if (this.#streams.size === 0) this.close(reason)
+  }
+
+  #end(reason: CloseReason): void {
+    this.#state = { kind: 'closed', reason }
+    for (const stream of [...this.#streams.values()]) stream.wasReset('link_lost')
+    this.#host.onClosed(reason)
+  }
+}
+
+/** Stops the decoder in the middle of its bytes, once the session ended because of something in them. */
+class SessionOver extends Error {}
+
+function isBulk(stream: SessionStream): boolean {
+  return stream.rank === PRIORITY.bulk
+}
