@@ -140,13 +140,6 @@ export interface Identity {
   deleteInvitation(actor: Actor, id: string): Promise<void>
   /** The invitation must be for the user's e-mail address. */
   acceptInvitation(userId: string, invitationToken: string): Promise<void>
-  /** Makes an account for the invited address and joins the team. Throws `conflict` when the address has an account. */
-  registerByInvitation(
-    invitationToken: string,
-    displayName: string,
-    userPassword: string,
-    address: string,
-  ): Promise<{ id: string }>
   /**
    * Makes the account of the address the invitation is for, and joins. Throws `not_found` for a token that is unknown
    * or expired, and `conflict` when the address has an account: its owner signs in and accepts.
