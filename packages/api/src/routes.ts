@@ -57,7 +57,7 @@ export const routes = {
   },
   'PUT /users/me/password': {
     tag: 'account',
-    summary: 'Change the password. Every other sign-in of the user ends.',
+    summary: 'Change the password. Every sign-in of the user ends, this one too.',
     callers: USER,
     body: account.PasswordBody,
     answer: SuccessAnswer,

@@ -34,8 +34,11 @@ interface AnyCall {
 /** What a handler gets: the parsed parts of the request, and what its row of the table says was established. */
 export type Call<K extends RouteName> = AnyCall &
   RouteInput<K> &
-  (Routes[K] extends { callers: 'anyone' } ? unknown : { caller: Caller }) &
+  (Routes[K] extends { callers: readonly (infer Kind)[] } ? { caller: CallerOf<Kind> } : unknown) &
   (Routes[K] extends { role: Role } ? { actor: Actor } : unknown)
+
+/** The callers that a row lets in. Distributes over its kinds. */
+type CallerOf<Kind> = Kind extends 'user' ? Extract<Caller, { kind: 'user' }> : Exclude<Caller, { kind: 'user' }>
 
 export type Handlers = { [K in RouteName]: (call: Call<K>) => RouteAnswer<K> | Promise<RouteAnswer<K>> }
 
