@@ -15,7 +15,7 @@ export interface RequestSpec {
   method?: string
   target?: string
   version?: 'HTTP/1.0' | 'HTTP/1.1'
-  /** After Host. `{authority}` in a value stands for the host and port the visitor sees. */
+  /** After Host. In a value, `{authority}` is the host and port the visitor sees, `{prefix}` the door's path prefix. */
   fields?: readonly Field[]
   body?: BodySpec
 }
@@ -54,11 +54,12 @@ export function buildRequest(
   spec: RequestSpec,
   at: { hostHeader: string; pathPrefix: string; extraHeaders: readonly Field[] },
 ): Buffer {
+  const placed = (value: string) => value.replaceAll('{authority}', at.hostHeader).replaceAll('{prefix}', at.pathPrefix)
   const line = `${spec.method ?? 'GET'} ${at.pathPrefix}${spec.target ?? '/'} ${spec.version ?? 'HTTP/1.1'}`
   const fields: Field[] = [
     ['Host', at.hostHeader],
     ...at.extraHeaders,
-    ...(spec.fields ?? []).map(([name, value]): Field => [name, value.replaceAll('{authority}', at.hostHeader)]),
+    ...(spec.fields ?? []).map(([name, value]): Field => [name, placed(value)]),
     ...framingFields(spec.body),
   ]
   return Buffer.concat([headBytes(line, fields), ...bodyPieces(spec.body)])

@@ -124,7 +124,7 @@ const REQUEST_LISTS: readonly (readonly [name: string, fields: readonly Field[]]
     'Origin and Referer of the tunnel',
     [
       ['Origin', 'http://{authority}'],
-      ['Referer', 'http://{authority}/page?q=1'],
+      ['Referer', 'http://{authority}{prefix}/page?q=1'],
     ],
   ],
   [
@@ -339,7 +339,7 @@ export const rewrittenFields: CaseGroup = {
         target: '/form',
         fields: [
           ['Origin', 'http://{authority}'],
-          ['Referer', `http://{authority}${stage.visitor.pathPrefix}/page?q=%2f`],
+          ['Referer', 'http://{authority}{prefix}/page?q=%2f'],
         ],
       })
       const local = `localhost:${stage.origin.port}`

@@ -1,0 +1,129 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { type Client, createClient } from '@cyberun/api/client'
+
+/** What `cyberun up` leaves for scripts, as far as tests use it. */
+interface Quickstart {
+  control_url: string
+  edge_url: string
+  agent_id: string
+  integration_key: string
+}
+
+/** Cyberun as a newcomer has it: `cyberun up` in a directory of its own, on ports that the system chose. */
+export interface Installation extends AsyncDisposable {
+  readonly agentId: string
+  readonly edgePort: number
+  /** The words and the environment of a `cyberun` command that works with this installation. */
+  readonly command: { readonly words: readonly string[]; readonly env: Readonly<Record<string, string>> }
+  openTunnel(targetPort: number, protocol: 'http' | 'tcp'): Promise<{ sessionId: string; tunnelUrl: string }>
+  closeTunnel(sessionId: string): Promise<void>
+  /** Runs `cyberun forward` to a port of the agent; resolves when its local port is open. */
+  forward(targetPort: number): Promise<{ port: number; stop(): Promise<void> }>
+}
+
+const CYBERUN = fileURLToPath(new URL('../../cli/bin/cyberun.mjs', import.meta.url))
+const START_MS = 30_000
+/** A program that has not ended this long after it was asked to is ended. */
+const STOP_MS = 10_000
+
+/** Starts it below `directory` and waits until its agent is listed. */
+export async function startInstallation(directory: string): Promise<Installation> {
+  const words = [process.execPath, CYBERUN]
+  const env = {
+    CYBERUN_DATA_DIR: join(directory, 'data'),
+    CYBERUN_CONFIG_DIR: join(directory, 'config'),
+    CYBERUN_CONTROL_PORT: '0',
+    CYBERUN_EDGE_PORT: '0',
+    CYBERUN_METRICS_PORT: '0',
+  }
+  const run = (args: readonly string[]) =>
+    spawn(process.execPath, [CYBERUN, ...args], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+
+  const up = run(['up'])
+  const output = collect(up)
+  const quickstart = await until(async () => {
+    if (up.exitCode !== null) throw new Error(`cyberun up ended with ${up.exitCode}:\n${output()}`)
+    return readIfThere(join(directory, 'data', 'quickstart.json'))
+  }, output)
+  const client = createClient({ baseUrl: quickstart.control_url, token: quickstart.integration_key })
+  const agentId = quickstart.agent_id
+  await until(() => listed(client, agentId), output)
+
+  return {
+    agentId,
+    edgePort: Number(new URL(quickstart.edge_url).port),
+    command: { words, env },
+    async openTunnel(targetPort, protocol) {
+      const body = { target_port: targetPort, tunnel_protocol: protocol }
+      const opened = await client.call('POST /agents/{agentId}/tunnel', { params: { agentId }, body })
+      return { sessionId: opened.session_id, tunnelUrl: opened.tunnel_url }
+    },
+    async closeTunnel(sessionId) {
+      const query = { session_id: sessionId }
+      await client.call('DELETE /agents/{agentId}/tunnel', { params: { agentId }, query })
+    },
+    async forward(targetPort) {
+      const child = run(['forward', agentId, String(targetPort), '--local', '0', '--json'])
+      return { port: await localPort(child), stop: () => stopChild(child) }
+    },
+    [Symbol.asyncDispose]: () => stopChild(up),
+  }
+}
+
+/** The port that `cyberun forward --json` says it listens on. */
+async function localPort(child: ChildProcess): Promise<number> {
+  const output = collect(child)
+  if (!child.stdout) throw new Error('cyberun forward has no output')
+  for await (const line of createInterface({ input: child.stdout })) {
+    const { local_port } = JSON.parse(line) as { local_port?: number }
+    if (local_port !== undefined) return local_port
+  }
+  throw new Error(`cyberun forward ended:\n${output()}`)
+}
+
+/** Everything a child printed so far, for an error message. */
+function collect(child: ChildProcess): () => string {
+  let text = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (bytes: Buffer) => {
+      text = (text + bytes.toString()).slice(-10_000)
+    })
+  }
+  return () => text
+}
+
+async function stopChild(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGINT')
+  const deadline = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
+  await exited
+  clearTimeout(deadline)
+}
+
+async function listed(client: Client, agentId: string): Promise<true | undefined> {
+  const { agent_list } = await client.call('GET /agents', {})
+  return agent_list.some((agent) => agent.agent_id === agentId) || undefined
+}
+
+function readIfThere(path: string): Quickstart | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Quickstart
+  } catch {
+    return undefined // Not written yet.
+  }
+}
+
+async function until<T>(look: () => Promise<T | undefined>, output: () => string): Promise<T> {
+  for (const end = performance.now() + START_MS; performance.now() < end; await delay(20)) {
+    const found = await look()
+    if (found !== undefined) return found
+  }
+  throw new Error(`cyberun up was not ready within ${START_MS / 1000} s:\n${output()}`)
+}
