@@ -1,3 +1,19 @@
+export {
+  AGENT_LIMITS,
+  type AgentHello,
+  type AgentLine,
+  FieldError,
+  type GpuDevice,
+  isAgentId,
+  isLabel,
+  type MachineProof,
+  machineProofText,
+  parseAgentHello,
+  parseAgentLine,
+  parseServerLine,
+  type ServerLine,
+  type SystemStats,
+} from './agent-hello.ts'
 export { agree, CAPABILITIES, type Capability, OWN_CAPABILITIES } from './capabilities.ts'
 export { type FaultCode, LinkClosedError, SessionFault, StreamResetError, unreachable } from './faults.ts'
 export {
@@ -28,6 +44,7 @@ export { formatKey, KEY_RANDOM_BYTES, type KeyKind, parseKey, redactSecrets } fr
 export { type OutFrame, Session, type SessionHost, type SessionOptions, type SessionRole } from './session.ts'
 export type { ByteLender, PendingWrite } from './session-stream.ts'
 export type { Chunk, LinkStream, StreamEvents, StreamHandler } from './stream.ts'
+export { suggest } from './suggest.ts'
 export {
   applyMask,
   encodeClose,
