@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import type { Control } from '../../src/control/control.ts'
-import { controlWith, identityDouble, TEAM_ID, USER_ID } from './doubles.ts'
+import { AGENT, controlWith, identityDouble, TEAM_ID, USER_ID } from './doubles.ts'
 import { rawRequest } from './raw-request.ts'
 
 const call = (control: Control, path: string, init: RequestInit = {}) =>
@@ -323,27 +323,3 @@ test('not ready is 503 with the reason, and a check that throws keeps its story'
   const second = await call(control, '/readyz')
   expect([second.status, await second.json()]).toEqual([503, { status: 'not_ready', reason: 'a check failed' }])
 })
-
-const AGENT = {
-  agent_id: 'gpu',
-  agent_status: 'idle' as const,
-  agent_labels: [],
-  last_heartbeat: '2026-01-01T00:00:00.000Z',
-  agent_version: '0.1.0',
-  tool: null,
-  tool_version: null,
-  comfyui_version: null,
-  gpu_capacity: 1,
-  running_count: 0,
-  running_tasks: [],
-  current_task_id: null,
-  platform_arch: 'linux/amd64',
-  sync_phase: null,
-  sync_detail: null,
-  sync_percent: null,
-  connected_at: '2026-01-01T00:00:00.000Z',
-  tasks_completed: 0,
-  system_stats: null,
-  gateway_id: 'gw-1',
-  round_trip_ms: null,
-}

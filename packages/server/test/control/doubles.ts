@@ -53,3 +53,28 @@ export async function controlWith(parts: Partial<ControlOptions> = {}): Promise<
   })
   return { ...control, lines, [Symbol.asyncDispose]: () => control.stop(AbortSignal.abort()) }
 }
+
+/** An agent that has nothing to tell. */
+export const AGENT = {
+  agent_id: 'gpu',
+  agent_status: 'idle' as const,
+  agent_labels: [],
+  last_heartbeat: '2026-01-01T00:00:00.000Z',
+  agent_version: '0.1.0',
+  tool: null,
+  tool_version: null,
+  comfyui_version: null,
+  gpu_capacity: 1,
+  running_count: 0,
+  running_tasks: [],
+  current_task_id: null,
+  platform_arch: 'linux/amd64',
+  sync_phase: null,
+  sync_detail: null,
+  sync_percent: null,
+  connected_at: '2026-01-01T00:00:00.000Z',
+  tasks_completed: 0,
+  system_stats: null,
+  gateway_id: 'gw-1',
+  round_trip_ms: null,
+}
