@@ -25,7 +25,7 @@ export function comparableAnswer(answer: Answer, pathPrefix: string): unknown {
 
 function comparableHead(head: ResponseHead, pathPrefix: string): { status: string; fields: string[] } {
   const fields = head.fields.map(([name, value]): Field => {
-    const prefixed = pathPrefix !== '' && has(PREFIXED_ANSWER_FIELDS, name)
+    const prefixed = pathPrefix !== '' && has(PREFIXED_ANSWER_FIELDS, [name, value])
     return prefixed ? [name, value.replaceAll(pathPrefix, '')] : [name, value]
   })
   return { status: `${head.status} ${head.reason}`, fields: without(fields, ANSWER_DIFFERENCES) }
@@ -45,8 +45,10 @@ function comparableBody(body: Body): unknown {
 }
 
 function without(fields: readonly Field[], differences: readonly FieldDifference[]): string[] {
-  return fields.filter(([name]) => !has(differences, name)).map(([name, value]) => `${name}: ${value}`)
+  return fields.filter((field) => !has(differences, field)).map(([name, value]) => `${name}: ${value}`)
 }
 
-const has = (differences: readonly FieldDifference[], name: string): boolean =>
-  differences.some((difference) => difference.name === name.toLowerCase())
+/** Whether `field` is one of those listed. */
+export function has(differences: readonly FieldDifference[], [name, value]: Field): boolean {
+  return differences.some((listed) => listed.name === name.toLowerCase() && (listed.value?.test(value) ?? true))
+}

@@ -6,6 +6,8 @@
 export interface FieldDifference {
   /** Lower case. */
   name: string
+  /** Only fields with such a value differ. */
+  value?: RegExp
   reason: string
 }
 
@@ -31,6 +33,11 @@ export const REQUEST_DIFFERENCES: readonly FieldDifference[] = [
 export const ANSWER_DIFFERENCES: readonly FieldDifference[] = [
   ...HOP_BY_HOP,
   { name: 'referrer-policy', reason: 'never weaker than the door allows: a path door’s URL holds its token' },
+  {
+    name: 'content-security-policy',
+    value: /^sandbox /,
+    reason: 'a page of the path door shares its origin with other tunnels; the service’s own policy stays beside it',
+  },
   { name: 'x-robots-tag', reason: 'a shared tunnel is not for search engines' },
 ]
 

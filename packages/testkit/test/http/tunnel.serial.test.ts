@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll } from 'vitest'
 import { doorsOf } from '../../src/doors.ts'
+import { runClientSuite } from '../../src/http-suite/clients.ts'
 import { runHttpSuite } from '../../src/http-suite/index.ts'
 import { type Installation, startInstallation } from '../../src/installation.ts'
 import { runRefusals } from '../../src/refusals.ts'
@@ -25,3 +26,5 @@ runHttpSuite(doors.host, { bulkMebibytes: 1024 })
 runHttpSuite(doors.path, { bulkMebibytes: 64 })
 runRefusals(doors.host)
 runRefusals(doors.path)
+runClientSuite(doors.host)
+runClientSuite(doors.path)

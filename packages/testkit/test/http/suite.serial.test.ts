@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { connect, createServer } from 'node:net'
+import { runClientSuite } from '../../src/http-suite/clients.ts'
 import { runHttpSuite } from '../../src/http-suite/index.ts'
 import { type DoorFactory, directDoor } from '../../src/http-suite/visitor.ts'
 
@@ -32,3 +33,4 @@ const copyingDoor: DoorFactory = {
   },
 }
 runHttpSuite(copyingDoor, { bulkMebibytes: 16 })
+runClientSuite(copyingDoor)
