@@ -18,13 +18,6 @@ export type ClaimOutcome =
   /** Another machine holds the id and `mayReplace` did not let it go. */
   | { kind: 'taken' }
 
-/** What a claim finds in its way. */
-export interface AgentHolder {
-  machineKey: string
-  gatewayId: string
-  lastHeartbeatAt: number
-}
-
 /** Each losing round means that another claim of the same id has won one. */
 const MOST_ROUNDS = 20
 
@@ -32,14 +25,10 @@ const MOST_ROUNDS = 20
  * Takes an agent id for a new link, by compare-and-set on its generation. The same machine always may; whether another
  * machine's agent may be replaced, `mayReplace` says.
  */
-export async function claimAgent(
-  sql: Sql,
-  claim: AgentClaim,
-  mayReplace: (holder: AgentHolder) => boolean,
-): Promise<ClaimOutcome> {
+export async function claimAgent(sql: Sql, claim: AgentClaim, mayReplace: () => boolean): Promise<ClaimOutcome> {
   for (let round = 0; round < MOST_ROUNDS; round++) {
     const held = await findHolder(sql, claim.teamId, claim.agentId)
-    if (held && held.machineKey !== claim.machineKey && !mayReplace(held)) return { kind: 'taken' }
+    if (held && held.machineKey !== claim.machineKey && !mayReplace()) return { kind: 'taken' }
     const won = held ? await replace(sql, claim, held) : await insert(sql, claim)
     if (won) return won
   }
@@ -78,7 +67,8 @@ export async function liveCredentials(sql: Sql, ids: readonly string[], now: num
   return new Set(rows.map(({ id }) => id))
 }
 
-interface HeldRow extends AgentHolder {
+interface HeldRow {
+  machineKey: string
   generation: number
   tasksCompleted: number
 }
@@ -86,13 +76,7 @@ interface HeldRow extends AgentHolder {
 async function findHolder(sql: Sql, teamId: string, agentId: string): Promise<HeldRow | undefined> {
   return await Sql.db(sql)
     .selectFrom('agent')
-    .select([
-      'machine_key as machineKey',
-      'gateway_id as gatewayId',
-      'last_heartbeat_at as lastHeartbeatAt',
-      'generation',
-      'tasks_completed as tasksCompleted',
-    ])
+    .select(['machine_key as machineKey', 'generation', 'tasks_completed as tasksCompleted'])
     .where('team_id', '=', teamId)
     .where('agent_id', '=', agentId)
     .executeTakeFirst()

@@ -1,0 +1,60 @@
+import { stat } from 'node:fs/promises'
+import type { Log } from '@cyberun/link/log'
+import { AgentConfigError, reloadTunnelPorts } from './config.ts'
+import { describePortRules, type PortRules } from './ports.ts'
+import type { Env } from './proxy.ts'
+
+const LOOK_EVERY_MS = 2_000
+
+/**
+ * Reads `tunnel_ports` again whenever the settings file changes, until `signal` aborts. A file that cannot be read
+ * changes nothing: what was allowed stays, and the log says why.
+ */
+export function watchTunnelPorts(
+  file: string,
+  env: Env,
+  apply: (rules: PortRules) => void,
+  log: Log,
+  signal: AbortSignal,
+): void {
+  let seen: string | undefined
+  let looking = false
+
+  async function look(): Promise<void> {
+    const mark = await fileMark(file)
+    if (mark === seen || signal.aborted) return
+    const first = seen === undefined
+    seen = mark
+    if (first) return
+    try {
+      const rules = reloadTunnelPorts(env, file)
+      apply(rules)
+      log.info({ tunnel_ports: describePortRules(rules) }, 'agent.ports_changed')
+    } catch (error) {
+      if (!(error instanceof AgentConfigError)) throw error
+      log.error({ hint: error.message }, 'agent.ports_unchanged')
+    }
+  }
+
+  const timer = setInterval(() => {
+    if (looking) return
+    looking = true
+    look()
+      .catch((error: unknown) => log.error({ error }, 'agent.ports_unchanged'))
+      .finally(() => {
+        looking = false
+      })
+  }, LOOK_EVERY_MS)
+  signal.addEventListener('abort', () => clearInterval(timer), { once: true })
+}
+
+/** Changes whenever the file does; editors replace files, so the inode counts too. */
+async function fileMark(file: string): Promise<string> {
+  try {
+    const { mtimeMs, size, ino } = await stat(file)
+    return `${mtimeMs} ${size} ${ino}`
+  } catch {
+    // Gone for a moment, as while an editor replaces it.
+    return 'absent'
+  }
+}

@@ -1,0 +1,130 @@
+import { networkInterfaces } from 'node:os'
+import { dialLink, type Link } from '@cyberun/link'
+import type { Log } from '@cyberun/link/log'
+import { type AgentConfig, isLoopbackHost } from './config.ts'
+import { learnMachine, type MachineFacts } from './facts.ts'
+import { agentHello } from './hello.ts'
+import { type AgentExit, type AgentState, keepLinked } from './keep-linked.ts'
+import { type MachineKey, openMachineKey } from './machine-key.ts'
+import { watchTunnelPorts } from './port-watch.ts'
+import { describePortRules } from './ports.ts'
+import type { Env } from './proxy.ts'
+import { createTargets, type Targets } from './targets.ts'
+import { AGENT_VERSION } from './version.ts'
+import { addressesOf, type Disturbance, watchMachine } from './wake.ts'
+
+export interface AgentDeps {
+  log: Log
+  /** Ends the run: links are closed and `runAgent` resolves with `stopped`. */
+  signal: AbortSignal
+  /** Where `CYBERUN_AGENT_TUNNEL_PORTS` is looked up when the settings file changes. */
+  env?: Env
+  /** Ports that tunnels never reach, whatever `tunnel_ports` says: those of the server when it runs on this machine. */
+  refusedPorts?: readonly number[]
+  onState?: (state: AgentState) => void
+  /** Monotonic milliseconds. */
+  now?: () => number
+  /** From [0, 1). */
+  random?: () => number
+  /** The program that tells about NVIDIA GPUs. */
+  nvidiaSmi?: string
+}
+
+/**
+ * Runs an agent until `deps.signal` aborts or dialling again would help nobody. Throws `MachineKeyError` when the state
+ * directory cannot be used. An unreachable gateway is dialled for ever.
+ */
+export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<AgentExit> {
+  const { log, signal, now = () => performance.now(), random = Math.random } = deps
+  // What this function starts ends with it, whichever way it ends.
+  const own = new AbortController()
+  const until = AbortSignal.any([signal, own.signal])
+  try {
+    const machine = await openMachineKey(config.stateDir)
+    announce(config, log)
+    const facts = await learnMachine(
+      { ownLabels: config.labels, nvidiaSmi: deps.nvidiaSmi ?? 'nvidia-smi', osType: process.platform },
+      log,
+      until,
+    )
+    const refused = new Set([...(deps.refusedPorts ?? []), ...portOfLocalGateway(config.gatewayUrl)])
+    const targets = createTargets(config.tunnelPorts, refused, log)
+    if (config.file !== undefined) watchTunnelPorts(config.file, deps.env ?? {}, targets.allow, log, until)
+    return await keepLinked({
+      dial: (dialSignal) => dialGateway(config, machine, facts, targets, log, dialSignal),
+      readStats() {
+        void facts.refresh(now())
+        return facts.systemStats()
+      },
+      onDisturbance: disturbances(until),
+      onState: deps.onState ?? (() => {}),
+      log,
+      signal,
+      now,
+      random,
+    })
+  } finally {
+    own.abort()
+  }
+}
+
+function announce(config: AgentConfig, log: Log): void {
+  log.info(
+    {
+      agent_id: config.agentId,
+      agent_version: AGENT_VERSION,
+      gateway_url: config.gatewayUrl.href,
+      tunnel_ports: describePortRules(config.tunnelPorts),
+      ...(config.proxy && { proxy: config.proxy.host }),
+    },
+    'agent.started',
+  )
+  for (const hint of config.warnings) log.warn({ hint }, 'agent.settings')
+}
+
+function dialGateway(
+  config: AgentConfig,
+  machine: MachineKey,
+  facts: MachineFacts,
+  targets: Targets,
+  log: Log,
+  signal: AbortSignal,
+): Promise<Link> {
+  return dialLink({
+    url: config.gatewayUrl,
+    headers: { authorization: `Bearer ${config.agentKey}` },
+    hello: (challenge) =>
+      agentHello(
+        machine,
+        { agentId: config.agentId, labels: facts.labels(), systemStats: facts.systemStats() },
+        challenge,
+      ),
+    onStream: targets.onStream,
+    ...(config.proxy && { proxy: config.proxy }),
+    ...(config.ca !== undefined && { ca: config.ca }),
+    signal,
+    log,
+  })
+}
+
+/** A tunnel to our own server's edge would be a loop, when that server is on this machine. */
+function portOfLocalGateway(gateway: URL): number[] {
+  const here = Object.values(networkInterfaces()).flatMap((addresses) => addresses?.map(({ address }) => address) ?? [])
+  const host = gateway.hostname.replace(/^\[|\]$/g, '')
+  if (!isLoopbackHost(gateway.hostname) && !here.includes(host)) return []
+  return [Number(gateway.port || (gateway.protocol === 'wss:' ? 443 : 80))]
+}
+
+/** One watch of the machine for everyone who wants to know of disturbances. */
+function disturbances(signal: AbortSignal): (tell: (what: Disturbance) => void) => () => void {
+  const listeners = new Set<(what: Disturbance) => void>()
+  const glance = () => ({ wallMs: Date.now(), addresses: addressesOf(networkInterfaces()) })
+  const tellAll = (what: Disturbance): void => {
+    for (const listener of [...listeners]) listener(what)
+  }
+  watchMachine(glance, tellAll, signal)
+  return (tell) => {
+    listeners.add(tell)
+    return () => void listeners.delete(tell)
+  }
+}

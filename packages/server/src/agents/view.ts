@@ -1,0 +1,40 @@
+import type { AgentView } from '@cyberun/api'
+import type { AgentHello, SystemStats } from '@cyberun/protocol'
+
+/** What is known of a listed agent, as far as clients are shown it. */
+export interface AgentRecord {
+  readonly hello: AgentHello
+  readonly gatewayId: string
+  readonly connectedAt: number
+  readonly tasksCompleted: number
+  lastHeartbeatAt: number
+  systemStats: SystemStats
+}
+
+/** An agent as clients see it (contract section 2). Times are milliseconds since 1970. */
+export function agentView(record: AgentRecord, tunnelOpen: boolean, roundTripMs: number | undefined): AgentView {
+  const { hello, systemStats } = record
+  return {
+    agent_id: hello.agent_id,
+    agent_status: tunnelOpen ? 'tunnel' : 'idle',
+    agent_labels: [...hello.labels],
+    last_heartbeat: new Date(record.lastHeartbeatAt).toISOString(),
+    agent_version: hello.agent_version,
+    tool: hello.tool,
+    tool_version: hello.tool_version,
+    comfyui_version: systemStats.comfyui_version,
+    gpu_capacity: hello.gpu_capacity,
+    running_count: 0,
+    running_tasks: [],
+    current_task_id: null,
+    platform_arch: hello.platform_arch,
+    sync_phase: null,
+    sync_detail: null,
+    sync_percent: null,
+    connected_at: new Date(record.connectedAt).toISOString(),
+    tasks_completed: record.tasksCompleted,
+    system_stats: { ...systemStats, gpu_devices: systemStats.gpu_devices.map((device) => ({ ...device })) },
+    gateway_id: record.gatewayId,
+    round_trip_ms: roundTripMs === undefined ? null : Math.round(roundTripMs * 100) / 100,
+  }
+}
