@@ -7,11 +7,10 @@ import type { RouteName } from './routes.ts'
 export interface ClientOptions {
   /** Where the control listener is: `http://127.0.0.1:8787`. */
   baseUrl: string | URL
-  /** Bearer secret of every call; a function is asked before each one. Absent: only calls open to anyone. */
-  token?: string | (() => Promise<string>)
+  /** Bearer secret of every call: an access token or a key. Absent: only calls open to anyone. */
+  token?: string
   /** `X-Team-ID` of every call. Keys carry their team and need none. */
   teamId?: string
-  fetch?: typeof fetch
 }
 
 /** Codes of errors that no server answered with. */
@@ -62,22 +61,20 @@ interface Sent {
 }
 
 export function createClient(options: ClientOptions): Client {
-  const send = options.fetch ?? fetch
   return {
     async call<K extends RouteName>(name: K, request: RouteRequest<K>, signal?: AbortSignal) {
       const [method = '', path = ''] = name.split(' ')
       const { params, query, body } = request as Sent
       const url = callUrl(options.baseUrl, path, params, query)
       const headers = new Headers({ accept: 'application/json' })
-      const token = typeof options.token === 'function' ? await options.token() : options.token
-      if (token !== undefined) headers.set('authorization', `Bearer ${token}`)
+      if (options.token !== undefined) headers.set('authorization', `Bearer ${options.token}`)
       if (options.teamId !== undefined) headers.set('x-team-id', options.teamId)
       if (body !== undefined) headers.set('content-type', 'application/json')
       const init: RequestInit = { method, headers, redirect: 'manual' }
       if (body !== undefined) init.body = JSON.stringify(body)
       if (signal !== undefined) init.signal = signal
       try {
-        const response = await send(url, init)
+        const response = await fetch(url, init)
         // The server parsed its answer by the route's schema before it sent it, so it is not parsed again here.
         return (await readAnswer(response, url)) as RouteAnswer<K>
       } catch (error) {

@@ -1,4 +1,4 @@
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { ApiError } from '@cyberun/api'
 import type { Log } from '@cyberun/link/log'
@@ -47,6 +47,16 @@ export interface Control extends Listening {
 const CALL_DEADLINE_MS = 30_000
 const BASE = '/api/v1'
 
+/** Limits of the listener, in milliseconds and bytes. Idle connections outlive the 60 s that proxies keep theirs. */
+const LISTENER = {
+  requireHostHeader: false,
+  headersTimeout: 10_000,
+  requestTimeout: 60_000,
+  connectionsCheckingInterval: 1_000,
+  keepAliveTimeout: 65_000,
+  maxHeaderSize: 32 * 1024,
+} as const
+
 interface Env {
   Bindings: HttpBindings
 }
@@ -60,21 +70,23 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   const app = buildApp(options, () => url)
   const answer = getRequestListener(app.fetch as never, { overrideGlobalObjects: false })
   const checkHeaders = createHeaderCheck(ownNames(options))
-  const server = createServer(
-    {
-      requireHostHeader: false,
-      headersTimeout: 10_000,
-      requestTimeout: 60_000,
-      connectionsCheckingInterval: 1_000,
-      maxHeaderSize: 32 * 1024,
-    },
-    (incoming, outgoing) => {
-      beginResponse(incoming, outgoing, options.newRequestId)
-      const refusal = checkHeaders(incoming)
-      if (refusal) writeError(outgoing, refusal)
-      else void answer(incoming, outgoing)
-    },
-  )
+  const begin = (incoming: IncomingMessage, outgoing: ServerResponse): ApiError | undefined => {
+    beginResponse(incoming, outgoing, options.newRequestId)
+    return checkHeaders(incoming)
+  }
+  const server = createServer(LISTENER, (incoming, outgoing) => {
+    const refusal = begin(incoming, outgoing)
+    if (refusal) writeError(outgoing, refusal)
+    else void answer(incoming, outgoing)
+  })
+  // Node would drop what is beyond its default number without a word. `maxHeaderSize` bounds them.
+  server.maxHeadersCount = 0
+  server.on('checkExpectation', (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    writeError(
+      outgoing,
+      begin(incoming, outgoing) ?? invalid([{ path: 'header.Expect', message: 'is not 100-continue' }]),
+    )
+  })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     refuseBytes(error, socket, options.newRequestId())
   })

@@ -65,13 +65,15 @@ export function pairPage(): Promise<Response> {
   return page(
     'Cyberun: pair a device',
     html`<div class="page"><h1>Pair a device</h1>
-<p>The device shows a code such as <code>ABCD-EFGH</code>. Confirm it as a signed-in member of the team it is to join:</p>
+<p>The device shows a code such as <code>BCDF-GHJK</code>. Confirm it where you are signed in:</p>
+<pre>cyberun approve BCDF-GHJK</pre>
+<p>or with the <a href="/api/v1/docs#post_desktop_pair_confirm">call</a> behind that command:</p>
 <pre>POST /api/v1/desktop/pair/confirm
 Authorization: Bearer &lt;access token&gt;
 X-Team-ID: &lt;team&gt;
 Content-Type: application/json
 
-{"user_code": "ABCD-EFGH", "device_name": "my laptop"}</pre>
+{"user_code": "BCDF-GHJK", "device_name": "my laptop"}</pre>
 <p class="dim">A code is good for five minutes. Confirm only a code that a device of yours shows right now.</p></div>`,
   )
 }

@@ -141,6 +141,7 @@ describe('requests', () => {
       400,
       'header.Authorization',
     ],
+    ['an odd Expect', 'GET / HTTP/1.1\r\nHost: localhost\r\nExpect: a-miracle\r\n\r\n', 400, 'header.Expect'],
     ['no HTTP', 'hello\r\n\r\n', 400, 'not well-formed'],
     ['a blank before the colon', 'GET / HTTP/1.1\r\nHost : localhost\r\n\r\n', 400, 'not well-formed'],
     [
