@@ -1,5 +1,5 @@
 import type { Link, LinkStream, StreamEvents } from '@cyberun/link'
-import type { OpenInit } from '@cyberun/protocol'
+import { LinkClosedError, type OpenInit } from '@cyberun/protocol'
 import type { AgentLinks } from '../agents/types.ts'
 
 /** How this server reaches one agent: over a link held here, or (with a cluster) through a peer. Callers never ask which. */
@@ -46,13 +46,23 @@ async function openHere(
   events: StreamEvents,
   signal: AbortSignal,
 ): Promise<LinkStream> {
-  const link = agents.linkOf(teamId, agentId) ?? (await park(agents, teamId, agentId, signal))
-  return link.open(init, events)
+  const link = agents.linkOf(teamId, agentId)
+  if (link) {
+    try {
+      return link.open(init, events)
+    } catch (error) {
+      // It has just been lost, or only finishes what it carries: the agent is dialling its next one.
+      if (!(error instanceof LinkClosedError)) throw error
+    }
+  }
+  return (await park(agents, teamId, agentId, signal)).open(init, events)
 }
 
 async function park(agents: AgentLinks, teamId: string, agentId: string, signal: AbortSignal): Promise<Link> {
-  const patience = AbortSignal.any([signal, AbortSignal.timeout(PARKING_MS)])
-  const link = await agents.nextLink(teamId, agentId, patience)
+  const patience = new AbortController()
+  const timer = setTimeout(() => patience.abort(), PARKING_MS)
+  const link = await agents.nextLink(teamId, agentId, AbortSignal.any([signal, patience.signal]))
+  clearTimeout(timer)
   signal.throwIfAborted()
   if (!link) throw new AgentUnreachableError(agentId)
   return link
