@@ -21,7 +21,10 @@ export async function openPostgresDialect(url: string, log: Log): Promise<Dialec
     query_timeout: TIMEOUT_MS + 2_000,
     types: { getTypeParser },
   })
-  pool.on('error', (error) => log.warn({ error }, 'store.connection_lost'))
+  // A connection that dies while a caller has it emits its error besides failing the query: without a listener that
+  // would end the process. The pool itself only listens to idle ones.
+  pool.on('connect', (client) => client.on('error', (error) => log.warn({ error }, 'store.connection_lost')))
+  pool.on('error', () => {})
   try {
     await pool.query('select 1')
   } catch (cause) {

@@ -1,0 +1,107 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { SqliteAnswer } from '../../src/store/sqlite-messages.ts'
+import { SqliteWriter } from '../../src/store/sqlite-writer.ts'
+import { openStore } from '../../src/store/store.ts'
+import { StoreOpenError } from '../../src/store/store-error.ts'
+import { silent } from './engines.ts'
+
+let dataDir: string
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'cyberun-sqlite-'))
+})
+afterEach(() => rm(dataDir, { recursive: true }))
+
+describe('the data directory', () => {
+  test('is refused to a second server, which learns who has it, and free again after close', async () => {
+    const first = await openStore({ dataDir, log: silent })
+    const second = openStore({ dataDir, log: silent })
+    await expect(second).rejects.toThrow(StoreOpenError)
+    await expect(second).rejects.toThrow(`${dataDir} is in use by another server (pid ${process.pid})`)
+    await first.close()
+    await (await openStore({ dataDir, log: silent })).close()
+  })
+
+  test('is made when it is missing, for its owner only', async () => {
+    const inner = join(dataDir, 'a', 'b')
+    await (await openStore({ dataDir: inner, log: silent })).close()
+    expect((await stat(inner)).mode & 0o777).toBe(0o700)
+  })
+
+  test('that cannot be made is a clear line', async () => {
+    const opening = openStore({ dataDir: '/dev/null/x', log: silent })
+    await expect(opening).rejects.toThrow(StoreOpenError)
+    await expect(opening).rejects.toThrow('/dev/null/x')
+  })
+})
+
+describe('the writer', () => {
+  let answers: SqliteAnswer[]
+  let writer: SqliteWriter
+  let id = 0
+  beforeEach(() => {
+    vi.useFakeTimers()
+    answers = []
+    const file = join(dataDir, 'test.db')
+    const connections = [new DatabaseSync(file), new DatabaseSync(file)] as const
+    connections[0].exec('pragma journal_mode = wal')
+    connections[0].exec('create table item (name text primary key)')
+    writer = new SqliteWriter(...connections, (answer) => answers.push(answer))
+    return () => {
+      writer.close()
+      for (const connection of connections) connection.close()
+      vi.useRealTimers()
+    }
+  })
+  const insert = (name: string) => ({ sql: 'insert into item values (?)', parameters: [name] })
+  const names = () => {
+    writer.accept({ id: ++id, kind: 'read', sql: 'select name from item order by name', parameters: [] })
+    return answers.at(-1)?.rows?.map((row) => row['name'])
+  }
+
+  test('lets later writes wait for an open transaction, in order', () => {
+    writer.accept({ id: 1, kind: 'begin' })
+    writer.accept({ id: 2, kind: 'write', ...insert('later') })
+    vi.runOnlyPendingTimers()
+    expect(answers).toEqual([{ id: 1, transaction: 1 }])
+    writer.accept({ id: 3, kind: 'run', transaction: 1, ...insert('first') })
+    writer.accept({ id: 4, kind: 'commit', transaction: 1 })
+    vi.runOnlyPendingTimers()
+    expect(answers.slice(1)).toEqual([{ id: 3, changes: 1 }, { id: 4 }, { id: 2, changes: 1 }])
+    expect(names()).toEqual(['first', 'later'])
+  })
+
+  test('rolls a forgotten transaction back and lets the next one in', () => {
+    writer.accept({ id: 1, kind: 'begin' })
+    vi.advanceTimersByTime(1)
+    writer.accept({ id: 2, kind: 'run', transaction: 1, ...insert('forgotten') })
+    writer.accept({ id: 3, kind: 'begin' })
+    vi.advanceTimersByTime(10_001)
+    expect(answers.at(-1)).toEqual({ id: 3, transaction: 2 })
+    writer.accept({ id: 4, kind: 'run', transaction: 1, ...insert('late') })
+    writer.accept({ id: 5, kind: 'commit', transaction: 1 })
+    writer.accept({ id: 6, kind: 'rollback', transaction: 1 })
+    expect(answers.slice(-3).map((answer) => [answer.id, answer.error?.errcode])).toEqual([
+      [4, 5],
+      [5, 5],
+      [6, undefined],
+    ])
+    writer.accept({ id: 7, kind: 'commit', transaction: 2 })
+    expect(names()).toEqual([])
+  })
+
+  test('joins what waits into one commit and undoes only what fails', () => {
+    for (const [at, name] of ['a', 'b', 'a', 'c'].entries()) writer.accept({ id: at, kind: 'write', ...insert(name) })
+    vi.runOnlyPendingTimers()
+    expect(answers.map((answer) => [answer.id, answer.changes, answer.error?.errcode])).toEqual([
+      [0, 1, undefined],
+      [1, 1, undefined],
+      [2, undefined, 1555], // SQLITE_CONSTRAINT_PRIMARYKEY
+      [3, 1, undefined],
+    ])
+    expect(names()).toEqual(['a', 'b', 'c'])
+  })
+})
