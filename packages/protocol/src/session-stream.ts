@@ -57,9 +57,9 @@ export class PendingWrite {
     return this.bytes.length - this.handed
   }
 
-  /** True when nothing handed over before is still being read by the kernel, so that it may be overwritten. */
-  get isSettled(): boolean {
-    return this.#piecesOut === 0
+  /** True when the kernel has every piece but the last one handed over, so that those bytes may be overwritten. */
+  get isOnlyPieceOut(): boolean {
+    return this.#piecesOut === 1
   }
 
   hand(bytes: number): void {

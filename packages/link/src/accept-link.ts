@@ -1,0 +1,80 @@
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import { type CloseReason, type Hello, LIMITS, type Limits, type StreamHandler } from '@cyberun/protocol'
+import { type Greeting, LinkConnection } from './link-connection.ts'
+import type { Log } from './log.ts'
+import { PumpSocket } from './pump-socket.ts'
+import type { Link } from './types.ts'
+import { LINK_SUBPROTOCOL, readUpgrade, refuseUpgrade, writeSwitch } from './upgrade.ts'
+
+export interface AcceptLinkOptions {
+  /** The upgrade request, its socket and the bytes that came after it, as `node:http` hands them over. */
+  request: IncomingMessage
+  socket: Socket
+  head: Buffer
+  /** For the dialler to sign: base64url. */
+  challenge: string
+  /** Decides about a hello: a greeting welcomes, a reason is sent as go-away. */
+  welcome(hello: Hello): Promise<Greeting | CloseReason>
+  onStream: StreamHandler
+  limits?: Partial<Limits>
+  log?: Log
+}
+
+/** The link did not come about; the other end has been told why. */
+export class AcceptError extends Error {
+  override readonly name = 'AcceptError'
+  readonly reason: CloseReason
+
+  constructor(reason: CloseReason) {
+    super(reason.message)
+    this.reason = reason
+  }
+}
+
+/**
+ * Answers an upgrade with 101 and greets. Resolves once the welcome is sent; rejects with `AcceptError` when the
+ * request was no link, the hello was refused, or the other end went away. Takes the socket over in every case.
+ */
+export async function acceptLink(options: AcceptLinkOptions): Promise<Link> {
+  const { request, socket, head } = options
+  const upgrade = readUpgrade(request)
+  if (upgrade.kind === 'invalid') {
+    refuseUpgrade(socket, upgrade.status, { error_message: upgrade.message }, { 'Sec-WebSocket-Version': '13' })
+    throw new AcceptError({ code: 'refused', message: upgrade.message })
+  }
+  if (!upgrade.subprotocols.includes(LINK_SUBPROTOCOL)) {
+    const message = `Offer the subprotocol ${LINK_SUBPROTOCOL}: no other version of the link is spoken here.`
+    refuseUpgrade(socket, 400, { error_message: message })
+    throw new AcceptError({ code: 'unsupported_version', message })
+  }
+  writeSwitch(socket, upgrade.key, LINK_SUBPROTOCOL, { 'Cyberun-Challenge': options.challenge })
+  return greet(options, PumpSocket.from(socket, head))
+}
+
+async function greet(options: AcceptLinkOptions, socket: PumpSocket): Promise<Link> {
+  const hello = Promise.withResolvers<Hello>()
+  const connection = new LinkConnection({
+    socket,
+    role: 'acceptor',
+    masking: 'none',
+    limits: { ...LIMITS, ...options.limits },
+    onStream: options.onStream,
+    log: options.log,
+    onHello: hello.resolve,
+  })
+  connection.start()
+  const closed = connection.closed.then((reason): never => {
+    throw new AcceptError(reason)
+  })
+  closed.catch(() => {
+    // Told to whoever waits below; a link that closes later is told by `closed`.
+  })
+  const answer = await Promise.race([hello.promise.then((said) => options.welcome(said)), closed])
+  if ('code' in answer) {
+    connection.close(answer)
+    throw new AcceptError(answer)
+  }
+  connection.accept(answer)
+  return connection
+}

@@ -1,0 +1,75 @@
+import { RESET_CODES, type ResetCode, type StreamEvents } from '@cyberun/protocol'
+
+/**
+ * One end of a relay: an ordered byte stream each way, half-closable and resettable. A `LinkStream` is one; a socket and
+ * a WebSocket become one in socket-end.ts and byte-socket.ts. What its source delivers and nobody has released yet is
+ * bounded by each of them.
+ */
+export interface ByteEnd {
+  listen(events: StreamEvents): void
+  /** See `LinkStream.write`. */
+  write(bytes: Uint8Array, onWritten?: () => void, headroom?: number): boolean
+  end(): void
+  reset(code: ResetCode): void
+}
+
+/** What a relay moved. */
+export interface RelayResult {
+  /** Bytes that came out of the first end, and went into the second. */
+  bytesIn: number
+  /** Bytes that came out of the second end, and went into the first. */
+  bytesOut: number
+  /** Why it was cut short; absent when both directions ended. */
+  failure?: ResetCode
+}
+
+export interface RelayOptions {
+  /** Called with each piece, for live counters. */
+  onMoved?(bytesIn: number, bytesOut: number): void
+}
+
+/**
+ * Joins two ends: bytes, the end of each direction, and resets go across. Resolves, never rejects, when both ends are
+ * closed. Nothing is buffered here: what one end delivers is held until the other has taken it, and the holding is what
+ * stops the source.
+ */
+export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {}): Promise<RelayResult> {
+  const result: RelayResult = { bytesIn: 0, bytesOut: 0 }
+  return new Promise((resolve) => {
+    let open = 2
+    const across = (to: ByteEnd, count: (bytes: number) => void): StreamEvents => ({
+      onData(chunk) {
+        count(chunk.bytes.length)
+        to.write(chunk.bytes, chunk.hold(), chunk.headroom)
+      },
+      onEnd: () => to.end(),
+      onReset(code) {
+        result.failure ??= code
+        to.reset(code)
+      },
+      onDrain() {},
+      onClose() {
+        if (--open === 0) resolve(result)
+      },
+    })
+    const countIn = (bytes: number): void => {
+      result.bytesIn += bytes
+      options.onMoved?.(bytes, 0)
+    }
+    const countOut = (bytes: number): void => {
+      result.bytesOut += bytes
+      options.onMoved?.(0, bytes)
+    }
+    first.listen(across(second, countIn))
+    second.listen(across(first, countOut))
+  })
+}
+
+/** The reset code with this number, for those who get numbers from a peer. */
+export function resetCodeOf(number: number): ResetCode | undefined {
+  return RESET_BY_NUMBER.get(number)
+}
+
+const RESET_BY_NUMBER = new Map<number, ResetCode>(
+  (Object.keys(RESET_CODES) as ResetCode[]).map((code) => [RESET_CODES[code], code]),
+)

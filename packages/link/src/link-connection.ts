@@ -1,0 +1,221 @@
+import {
+  type CloseReason,
+  FRAME_HEADER_BYTES,
+  type Hello,
+  type Limits,
+  type LinkStream,
+  type OpenInit,
+  type OutFrame,
+  Session,
+  type SessionHost,
+  type SessionRole,
+  type StreamEvents,
+  type StreamHandler,
+  WEBSOCKET_CLOSE,
+  type Welcome,
+  writeDataHeader,
+} from '@cyberun/protocol'
+import type { Log } from './log.ts'
+import type { PumpSocket } from './pump-socket.ts'
+import type { Link, LinkStats } from './types.ts'
+import { GATHER_BYTES, type Masking, type PipeEnd, WebsocketPipe } from './websocket-pipe.ts'
+
+/** A write of which the kernel takes nothing for this long means a dead link. */
+const STALL_MS = 10_000
+/** How often progress is looked at while something is queued. */
+const STALL_CHECK_MS = 2_000
+
+/** What an end says of itself in its hello or welcome; capabilities and window are the session's to add. */
+export type Greeting = Pick<Hello, 'software' | 'fields'>
+
+export interface ConnectionOptions {
+  socket: PumpSocket
+  role: SessionRole
+  masking: Masking
+  limits: Limits
+  onStream: StreamHandler
+  log: Log | undefined
+  /** The peer's hello, for the acceptor: answer with `welcome` or `close`. */
+  onHello?(hello: Hello): void
+  /** The peer's welcome, for the dialler. */
+  onWelcome?(welcome: Welcome): void
+}
+
+/** Runs a session over a WebSocket and the real clock. */
+export class LinkConnection implements Link {
+  readonly #socket: PumpSocket
+  readonly #pipe: WebsocketPipe
+  readonly #session: Session
+  readonly #closed = Promise.withResolvers<CloseReason>()
+  readonly #goingAway = Promise.withResolvers<CloseReason>()
+  readonly #muxHeader = new Uint8Array(FRAME_HEADER_BYTES)
+  #hello: Hello | undefined
+  #welcome: Welcome | undefined
+  #isPumping = false
+  #timer: NodeJS.Timeout | undefined
+  #progress = { mark: 0, at: 0 }
+
+  constructor(options: ConnectionOptions) {
+    this.#socket = options.socket
+    this.#pipe = new WebsocketPipe(options.socket, options.masking)
+    const host: SessionHost = {
+      outputReady: () => this.#pump(),
+      onHello: (hello) => {
+        this.#hello = hello
+        options.onHello?.(hello)
+      },
+      onWelcome: (welcome) => {
+        this.#welcome = welcome
+        options.onWelcome?.(welcome)
+      },
+      onStream: options.onStream,
+      onGoingAway: (reason) => {
+        this.#goingAway.resolve(reason)
+        this.#arm()
+      },
+      onClosed: (reason) => this.#sessionClosed(reason),
+      onBug: (error) => options.log?.error({ error }, 'stream.handler_threw'),
+    }
+    this.#session = new Session({ role: options.role, limits: options.limits, now: () => performance.now(), host })
+  }
+
+  /** Starts reading, and the clock. The dialler says hello. */
+  start(hello?: Greeting): void {
+    if (hello) this.#hello = this.#session.hello(hello.software, hello.fields)
+    this.#arm()
+    this.#pipe.listen({
+      onBytes: (bytes, lender) => this.#session.receive(bytes, lender),
+      onEmptyText: () => this.close({ code: 'protocol_fault', message: 'a text message came on a link' }),
+      onWritten: () => this.#pump(),
+      onOver: (how) => this.#session.lost(lossOf(how)),
+    })
+  }
+
+  /** The acceptor's yes. */
+  accept(welcome: Greeting): void {
+    this.#welcome = this.#session.welcome(welcome.software, welcome.fields)
+  }
+
+  get hello(): Hello {
+    if (!this.#hello) throw new Error('no hello yet')
+    return this.#hello
+  }
+
+  get welcome(): Welcome {
+    if (!this.#welcome) throw new Error('no welcome yet')
+    return this.#welcome
+  }
+
+  get roundTripMs(): number | undefined {
+    return this.#session.roundTripMs
+  }
+
+  get stats(): LinkStats {
+    return {
+      bytesIn: this.#socket.bytesIn,
+      bytesOut: this.#socket.bytesOut,
+      streams: this.#session.streams,
+      queuedBytes: this.#pipe.queuedBytes,
+    }
+  }
+
+  get closed(): Promise<CloseReason> {
+    return this.#closed.promise
+  }
+
+  get goingAway(): Promise<CloseReason> {
+    return this.#goingAway.promise
+  }
+
+  open(init: OpenInit, events?: StreamEvents): LinkStream {
+    return this.#session.open(init, events)
+  }
+
+  goAway(reason: string, deadlineMs: number): void {
+    this.#session.goAway(reason, deadlineMs)
+  }
+
+  close(reason: CloseReason): void {
+    this.#session.close(reason)
+  }
+
+  /** Moves frames to the socket while it holds less than the scheduler allows. */
+  #pump(): void {
+    if (this.#isPumping) return
+    this.#isPumping = true
+    while (this.#pipe.queuedBytes < this.#session.handoverBytes) {
+      const frame = this.#session.nextFrame()
+      if (!frame) break
+      this.#emit(frame)
+    }
+    this.#isPumping = false
+  }
+
+  #emit(frame: OutFrame): void {
+    if (frame.kind === 'control') {
+      this.#pipe.gather(frame.bytes)
+      return
+    }
+    const { write, offset, length } = frame
+    const header = this.#muxHeader
+    writeDataHeader(header, 0, length, frame.stream)
+    const bytes = write.bytes.subarray(offset, offset + length)
+    if (length <= GATHER_BYTES) {
+      this.#pipe.gather(header)
+      this.#pipe.gather(bytes)
+      write.pieceWritten()
+      return
+    }
+    // The bytes in front of a later piece are the piece before it: they may be overwritten once they are gone.
+    const headroom = offset === 0 ? write.headroom : write.isOnlyPieceOut ? offset : 0
+    this.#pipe.send(header, bytes, headroom, write)
+  }
+
+  #sessionClosed(reason: CloseReason): void {
+    clearTimeout(this.#timer)
+    this.#isPumping = true
+    for (let frame = this.#session.nextFrame(); frame; frame = this.#session.nextFrame()) this.#emit(frame)
+    if (reason.code === 'dead') this.#pipe.destroy()
+    else this.#pipe.close(WEBSOCKET_CLOSE.normal, '')
+    this.#goingAway.resolve(reason)
+    this.#closed.resolve(reason)
+  }
+
+  #arm(): void {
+    clearTimeout(this.#timer)
+    const deadline = this.#session.nextDeadline()
+    if (deadline === Number.POSITIVE_INFINITY) return
+    const now = performance.now()
+    const most = this.#pipe.queuedBytes > 0 ? Math.min(deadline - now, STALL_CHECK_MS) : deadline - now
+    this.#timer = setTimeout(this.#tick, Math.max(1, Math.ceil(most)))
+  }
+
+  readonly #tick = (): void => {
+    this.#session.tick()
+    this.#lookForStall(performance.now())
+    this.#arm()
+  }
+
+  #lookForStall(now: number): void {
+    const mark = this.#socket.progress
+    if (this.#pipe.queuedBytes === 0 || mark !== this.#progress.mark) this.#progress = { mark, at: now }
+    else if (now - this.#progress.at >= STALL_MS) {
+      this.#session.lost({ code: 'dead', message: 'the network took nothing for 10 s' })
+    }
+  }
+}
+
+/** How the end of the transport reads in a log. */
+function lossOf(how: PipeEnd): CloseReason {
+  switch (how.kind) {
+    case 'closed':
+      return { code: 'transport', message: `the other end closed the WebSocket (${how.code})` }
+    case 'fault':
+      return { code: 'protocol_fault', message: how.fault.message }
+    case 'lost':
+      return {
+        code: 'transport',
+        message: how.error ? `the connection broke: ${how.error.message}` : 'the connection ended',
+      }
+  }
+}

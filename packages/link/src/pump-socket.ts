@@ -1,0 +1,254 @@
+import { connect, type OnReadOpts, type Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import type { ByteLender } from '@cyberun/protocol'
+import { adoptSocket, writeQueueSize } from './adopt.ts'
+import { HEADROOM_BYTES, ReadBuffers } from './buffers.ts'
+
+/** What a pump socket tells. */
+export interface PumpEvents {
+  /** Bytes, valid during this call unless lent; `headroom` bytes in front of them are free to use. */
+  onBytes(bytes: Uint8Array, headroom: number, lender: ByteLender): void
+  /** The other end wrote its last byte. */
+  onEnd(): void
+  /** The kernel took a write that it had not taken at once. */
+  onWritten(): void
+  /** The socket is closed, and every write was told; with the error that closed it, if one did. */
+  onClose(error: Error | undefined): void
+}
+
+/** Is told when the kernel took its bytes, or never will: exactly once for each write. */
+export interface WriteOwner {
+  pieceWritten(): void
+}
+
+/** For sockets whose bytes Node allocates afresh: they stay valid for whoever keeps them. */
+const NOTHING_TO_LEND: ByteLender = { lend: () => () => {}, isStretched: false }
+
+/**
+ * A TCP or TLS socket made for moving bytes. Reads go into buffers of ours; a write whose bytes the kernel takes at
+ * once (`writableLength` is 0 after it: about nine of ten in bulk) gives its buffer back during the call, and the
+ * others share one callback. Nothing is read before `listen`.
+ */
+export class PumpSocket {
+  readonly #socket: Socket
+  readonly #buffers: ReadBuffers | undefined
+  #events: PumpEvents | undefined
+  #error: Error | undefined
+  /** Read by whoever had the socket before us. */
+  #head: Uint8Array | undefined
+  #isClosed = false
+  #isPaused = false
+  /** One entry for each callback that Node owes us, in order; undefined where the owner has been told. */
+  readonly #owed: (WriteOwner | undefined)[] = []
+  #owedFrom = 0
+  #completions = 0
+  bytesIn = 0
+  bytesOut = 0
+  /** Under TLS small writes cost most: they are gathered until the loop turns. */
+  readonly #isCorking: boolean
+  #isCorked = false
+  readonly #written = (): void => this.#callbackCame()
+  readonly #uncork = (): void => {
+    this.#isCorked = false
+    this.#socket.uncork()
+  }
+
+  private constructor(socket: Socket, readBuffers: ReadBuffers | undefined) {
+    this.#socket = socket
+    this.#buffers = readBuffers
+    this.#isCorking = socket instanceof TLSSocket
+    socket.on('error', (error) => {
+      this.#error ??= error
+    })
+    socket.on('end', () => this.#events?.onEnd())
+    socket.on('close', () => this.#closed())
+  }
+
+  /** Takes over a connected socket; `head` is what was already read from it. */
+  static from(socket: Socket, head?: Uint8Array): PumpSocket {
+    socket.pause()
+    const reader = new OnRead()
+    const adopted = adoptSocket(socket, reader.options)
+    if (!adopted) socket.setNoDelay(true)
+    const pump = adopted ? reader.bind(new PumpSocket(adopted, reader.buffers)) : new PumpSocket(socket, undefined)
+    pump.#head = head
+    return pump
+  }
+
+  /** Dials, reading into our own buffers. Rejects with the error of the system, or the reason of `signal`. */
+  static dial(host: string, port: number, signal?: AbortSignal): Promise<PumpSocket> {
+    return new Promise((resolve, reject) => {
+      const reader = new OnRead()
+      const socket = connect({ host, port, allowHalfOpen: true, noDelay: true, onread: reader.options })
+      const abort = (): void => {
+        socket.destroy()
+        reject(signal?.reason)
+      }
+      if (signal?.aborted) {
+        abort()
+        return
+      }
+      signal?.addEventListener('abort', abort, { once: true })
+      socket.once('error', (error) => {
+        signal?.removeEventListener('abort', abort)
+        reject(error)
+      })
+      socket.once('connect', () => {
+        signal?.removeEventListener('abort', abort)
+        socket.pause()
+        resolve(reader.bind(new PumpSocket(socket, reader.buffers)))
+      })
+    })
+  }
+
+  /** Starts reading. What happened before is told at once. */
+  listen(events: PumpEvents): void {
+    this.#events = events
+    if (this.#head && this.#head.length > 0) {
+      this.bytesIn += this.#head.length
+      events.onBytes(this.#head, 0, NOTHING_TO_LEND)
+    }
+    this.#head = undefined
+    if (this.#isClosed) {
+      events.onClose(this.#error)
+      return
+    }
+    if (!this.#buffers) this.#socket.on('data', (bytes: Buffer) => this.received(bytes))
+    if (!this.#isPaused) this.#socket.resume()
+  }
+
+  pause(): void {
+    if (this.#isPaused) return
+    this.#isPaused = true
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    if (this.#events) this.#socket.resume()
+  }
+
+  /** Bytes written that the kernel has not taken. */
+  get queuedBytes(): number {
+    return this.#socket.writableLength
+  }
+
+  /** A number that changes while writes make progress. */
+  get progress(): number {
+    return this.#completions - (writeQueueSize(this.#socket) ?? 0)
+  }
+
+  /** The address of the other end, for logs. */
+  get remoteAddress(): string | undefined {
+    return this.#socket.remoteAddress
+  }
+
+  /** Writes `bytes`. They must stay unchanged until `owner` is told. */
+  write(bytes: Uint8Array, owner?: WriteOwner): void {
+    if (this.#isDropping(owner)) return
+    this.#hold()
+    const at = this.#put(bytes, owner)
+    this.#settle(at, owner)
+  }
+
+  /** Writes `first` and `bytes` with one call to the kernel. */
+  writePair(first: Uint8Array, bytes: Uint8Array, owner?: WriteOwner): void {
+    if (this.#isDropping(owner)) return
+    this.#hold()
+    this.#socket.cork()
+    this.#put(first, undefined)
+    const at = this.#put(bytes, owner)
+    this.#socket.uncork()
+    this.#settle(at, owner)
+  }
+
+  #isDropping(owner: WriteOwner | undefined): boolean {
+    if (!this.#isClosed && !this.#socket.writableEnded && !this.#socket.destroyed) return false
+    owner?.pieceWritten()
+    return true
+  }
+
+  #hold(): void {
+    if (!this.#isCorking || this.#isCorked) return
+    this.#isCorked = true
+    this.#socket.cork()
+    setImmediate(this.#uncork)
+  }
+
+  #put(bytes: Uint8Array, owner: WriteOwner | undefined): number {
+    this.bytesOut += bytes.length
+    const at = this.#owed.push(owner) - 1
+    this.#socket.write(bytes, this.#written)
+    return at
+  }
+
+  /** When the kernel took everything, the owner need not wait for the callback. */
+  #settle(at: number, owner: WriteOwner | undefined): void {
+    if (!owner || this.#socket.writableLength > 0) return
+    this.#owed[at] = undefined
+    owner.pieceWritten()
+  }
+
+  /** Sends FIN after what is queued. */
+  end(): void {
+    this.#socket.end()
+  }
+
+  /** Closes now; the queue is dropped. */
+  destroy(): void {
+    this.#socket.destroy()
+  }
+
+  /** Closes now with RST, where the transport knows it. */
+  reset(): void {
+    const isTcp = !(this.#socket instanceof TLSSocket) && this.#socket.remotePort !== undefined
+    if (isTcp) this.#socket.resetAndDestroy()
+    else this.#socket.destroy()
+  }
+
+  /** For the reader alone. */
+  received(bytes: Uint8Array): void {
+    this.bytesIn += bytes.length
+    this.#events?.onBytes(bytes, this.#buffers ? HEADROOM_BYTES : 0, this.#buffers ?? NOTHING_TO_LEND)
+  }
+
+  #callbackCame(): void {
+    const owner = this.#owed[this.#owedFrom]
+    this.#owed[this.#owedFrom++] = undefined
+    this.#completions++
+    if (this.#owedFrom === this.#owed.length) {
+      this.#owed.length = 0
+      this.#owedFrom = 0
+    }
+    owner?.pieceWritten()
+    if (owner || this.#socket.writableLength === 0) this.#events?.onWritten()
+  }
+
+  #closed(): void {
+    this.#isClosed = true
+    this.#buffers?.close()
+    for (const owner of this.#owed.splice(this.#owedFrom)) owner?.pieceWritten()
+    this.#owed.length = 0
+    this.#owedFrom = 0
+    this.#events?.onClose(this.#error)
+  }
+}
+
+/** Joins the buffers, Node's `onread` and the socket, which do not exist at the same time. */
+class OnRead {
+  readonly buffers = new ReadBuffers()
+  #pump: PumpSocket | undefined
+  readonly options: OnReadOpts = {
+    buffer: () => this.buffers.next(),
+    callback: (length) => {
+      this.#pump?.received(this.buffers.filled(length))
+      return true
+    },
+  }
+
+  bind(pump: PumpSocket): PumpSocket {
+    this.#pump = pump
+    return pump
+  }
+}

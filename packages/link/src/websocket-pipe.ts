@@ -1,0 +1,240 @@
+import { randomBytes } from 'node:crypto'
+import {
+  applyMask,
+  type ByteLender,
+  encodeClose,
+  encodeWebsocketFrame,
+  MAX_WEBSOCKET_HEADER_BYTES,
+  type Mask,
+  OPCODE,
+  RateLimit,
+  SessionFault,
+  WEBSOCKET_CLOSE,
+  WebsocketReader,
+  websocketHeaderBytes,
+  writeWebsocketHeader,
+} from '@cyberun/protocol'
+import { BUFFER_BYTES, buffers, type SharedBuffer } from './buffers.ts'
+import type { PumpSocket, WriteOwner } from './pump-socket.ts'
+
+/** Payloads up to this size are gathered and leave together when the loop turns; larger ones leave at once. */
+export const GATHER_BYTES = 8 * 1024
+
+/** How the frames of this end are masked: a server never masks, a client always sends a mask. */
+export type Masking = 'none' | 'zero' | 'random'
+
+export interface PipeEvents {
+  onBytes(bytes: Uint8Array, lender: ByteLender): void
+  /** An empty text message, which a subprotocol may give a meaning. */
+  onEmptyText(): void
+  /** The kernel took something it had not taken at once. */
+  onWritten(): void
+  /** The WebSocket is over: a close frame (`code`), a fault of the peer (`fault`), or the end of the socket. */
+  onOver(how: PipeEnd): void
+}
+
+export type PipeEnd =
+  | { kind: 'closed'; code: number; reason: string }
+  | { kind: 'fault'; fault: SessionFault }
+  | { kind: 'lost'; error: Error | undefined }
+
+/** How long the other end may take to close the socket once a close frame was sent. */
+const CLOSE_LINGER_MS = 2_000
+const PINGS_PER_SECOND = 50
+const NOTHING = new Uint8Array(0)
+
+/** A WebSocket as two byte streams: binary messages each way, whose borders mean nothing. */
+export class WebsocketPipe {
+  readonly #socket: PumpSocket
+  readonly #masking: Masking
+  readonly #reader: WebsocketReader
+  #events: PipeEvents | undefined
+  #lender: ByteLender | undefined
+  #batch: SharedBuffer | undefined
+  #batchEnd = MAX_WEBSOCKET_HEADER_BYTES
+  #isFlushDue = false
+  #lingering: NodeJS.Timeout | undefined
+  #state: 'open' | 'closing' | 'over' = 'open'
+  readonly #pings: RateLimit
+  readonly #flush = (): void => {
+    this.#isFlushDue = false
+    this.flush()
+  }
+
+  constructor(socket: PumpSocket, masking: Masking) {
+    this.#socket = socket
+    this.#masking = masking
+    this.#pings = new RateLimit(PINGS_PER_SECOND, performance.now())
+    this.#reader = new WebsocketReader(
+      {
+        binary: (bytes) => this.#lender && this.#state !== 'over' && this.#events?.onBytes(bytes, this.#lender),
+        emptyText: () => this.#events?.onEmptyText(),
+        ping: (payload) => this.#pinged(payload),
+        pong: () => {},
+        close: (code, reason) => this.#closeCame(code, reason),
+      },
+      masking === 'none',
+    )
+  }
+
+  /** Starts reading. */
+  listen(events: PipeEvents): void {
+    this.#events = events
+    this.#socket.listen({
+      onBytes: (bytes, _, lender) => this.#received(bytes, lender),
+      onEnd: () => this.#over({ kind: 'lost', error: undefined }),
+      onWritten: () => events.onWritten(),
+      onClose: (error) => {
+        clearTimeout(this.#lingering)
+        this.#over({ kind: 'lost', error })
+      },
+    })
+  }
+
+  /** Bytes that are gathered, or with the socket and not taken by the kernel. */
+  get queuedBytes(): number {
+    return this.#socket.queuedBytes + this.#batchEnd - MAX_WEBSOCKET_HEADER_BYTES
+  }
+
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+
+  /** Copies `bytes` into the batch that leaves when the loop turns, or before when it is full. */
+  gather(bytes: Uint8Array): void {
+    if (this.#state !== 'open') return
+    if (this.#batchEnd + bytes.length > BUFFER_BYTES.batch) this.flush()
+    if (bytes.length > GATHER_BYTES) {
+      this.send(NOTHING, bytes, 0)
+      return
+    }
+    this.#batch ??= buffers.take('batch')
+    this.#batch.bytes.set(bytes, this.#batchEnd)
+    this.#batchEnd += bytes.length
+    if (this.#isFlushDue) return
+    this.#isFlushDue = true
+    setImmediate(this.#flush)
+  }
+
+  /**
+   * Sends `prefix` and `bytes` as one message, after what was gathered. With enough `headroom` in front of `bytes` all
+   * headers are written in place, and it is one write of memory that nobody copied.
+   */
+  send(prefix: Uint8Array, bytes: Uint8Array, headroom: number, owner?: WriteOwner): void {
+    this.flush()
+    if (this.#state !== 'open') {
+      owner?.pieceWritten()
+      return
+    }
+    const length = prefix.length + bytes.length
+    const mask = this.#mask()
+    const header = websocketHeaderBytes(length, mask !== undefined)
+    if (this.#masking === 'random') {
+      // Masking in place would change bytes that are not ours.
+      this.#socket.write(encodeWebsocketFrame(OPCODE.binary, Buffer.concat([prefix, bytes]), mask))
+      owner?.pieceWritten()
+      return
+    }
+    const front = header + prefix.length
+    const isInPlace = headroom >= front
+    const target = isInPlace
+      ? new Uint8Array(bytes.buffer, bytes.byteOffset - front, bytes.length + front)
+      : new Uint8Array(front)
+    target.set(prefix, writeWebsocketHeader(target, 0, OPCODE.binary, length, mask))
+    if (isInPlace) this.#socket.write(target, owner)
+    else this.#socket.writePair(target, bytes, owner)
+  }
+
+  /** Asks the other end for a sign of life. */
+  ping(): void {
+    this.flush()
+    if (this.#state === 'open') this.#socket.write(encodeWebsocketFrame(OPCODE.ping, NOTHING, this.#mask()))
+  }
+
+  /** An empty text message. */
+  sendEmptyText(): void {
+    this.flush()
+    if (this.#state === 'open') this.#socket.write(encodeWebsocketFrame(OPCODE.text, NOTHING, this.#mask()))
+  }
+
+  /** Sends what was gathered. */
+  flush(): void {
+    const batch = this.#batch
+    if (!batch) return
+    const length = this.#batchEnd - MAX_WEBSOCKET_HEADER_BYTES
+    this.#batch = undefined
+    this.#batchEnd = MAX_WEBSOCKET_HEADER_BYTES
+    const mask = this.#mask()
+    const start = MAX_WEBSOCKET_HEADER_BYTES - websocketHeaderBytes(length, mask !== undefined)
+    const whole = batch.bytes.subarray(start, MAX_WEBSOCKET_HEADER_BYTES + length)
+    const payloadAt = writeWebsocketHeader(whole, 0, OPCODE.binary, length, mask)
+    if (mask !== undefined) applyMask(whole.subarray(payloadAt), mask, 0)
+    this.#socket.write(whole, batch)
+  }
+
+  /** Says close after what was sent; the socket ends when the other end answers, or soon after. */
+  close(code: number, reason: string): void {
+    this.flush()
+    if (this.#state !== 'open') return
+    this.#state = 'closing'
+    this.#socket.write(encodeWebsocketFrame(OPCODE.close, encodeClose(code, reason), this.#mask()))
+    this.#linger()
+  }
+
+  /** Drops everything now. */
+  destroy(): void {
+    this.#state = 'over'
+    this.#socket.destroy()
+  }
+
+  #received(bytes: Uint8Array, lender: ByteLender): void {
+    if (this.#state === 'over') return
+    this.#lender = lender
+    try {
+      this.#reader.push(bytes)
+    } catch (error) {
+      if (!(error instanceof SessionFault)) throw error
+      this.close(WEBSOCKET_CLOSE.protocolError, error.message)
+      this.#over({ kind: 'fault', fault: error })
+    } finally {
+      this.#lender = undefined
+    }
+  }
+
+  #pinged(payload: Uint8Array): void {
+    if (!this.#pings.take(performance.now())) throw new SessionFault('limit_exceeded', 'too many WebSocket pings')
+    this.flush()
+    if (this.#state === 'open') this.#socket.write(encodeWebsocketFrame(OPCODE.pong, payload, this.#mask()))
+  }
+
+  #closeCame(code: number, reason: string): void {
+    this.close(code === 1005 ? WEBSOCKET_CLOSE.normal : code, '')
+    this.#socket.end()
+    this.#over({ kind: 'closed', code, reason })
+  }
+
+  #linger(): void {
+    this.#lingering = setTimeout(() => this.#socket.destroy(), CLOSE_LINGER_MS)
+    this.#socket.end()
+  }
+
+  #over(how: PipeEnd): void {
+    if (how.kind === 'lost') this.#socket.destroy()
+    const events = this.#events
+    this.#events = undefined
+    this.#state = 'over'
+    if (this.#batch) this.#batch.release()
+    this.#batch = undefined
+    this.#batchEnd = MAX_WEBSOCKET_HEADER_BYTES
+    events?.onOver(how)
+  }
+
+  #mask(): Mask | undefined {
+    if (this.#masking === 'none') return undefined
+    return this.#masking === 'zero' ? 0 : randomBytes(4).readUInt32BE(0)
+  }
+}

@@ -1,0 +1,81 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { dialAndRelay, relaySocket, type StreamHandler } from '@cyberun/link'
+import { expect, test } from 'vitest'
+import { connectPair, listen } from './pair.ts'
+
+/** A visitor's port that leads through a link to the service at `port`. */
+async function tunnelTo(port: number) {
+  const onClientStream: StreamHandler = (stream) => {
+    void dialAndRelay(stream, { host: '127.0.0.1', port, timeoutMs: 2000 })
+    return undefined
+  }
+  const pair = await connectPair({ onClientStream })
+  const front = createServer({ allowHalfOpen: true }, (socket) => {
+    const stream = pair.server.open({ target: { kind: 'tcp', port }, priority: 'interactive' })
+    void relaySocket(stream, socket)
+  })
+  return {
+    pair,
+    port: await listen(front),
+    async [Symbol.asyncDispose]() {
+      front.close()
+      await pair[Symbol.asyncDispose]()
+    },
+  }
+}
+
+async function service(onSocket: (socket: Socket) => void): Promise<{ server: Server; port: number }> {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    // The end of a test resets what is still open.
+    socket.on('error', () => {})
+    onSocket(socket)
+  })
+  return { server, port: await listen(server) }
+}
+
+async function readAll(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of socket as AsyncIterable<Buffer>) chunks.push(chunk)
+  return Buffer.concat(chunks)
+}
+
+test('64 MiB come back as they went, with half-close each way', async () => {
+  const { server, port } = await service((socket) => socket.pipe(socket))
+  await using tunnel = await tunnelTo(port)
+  const bytes = randomBytes(64 * 1024 * 1024)
+  const visitor = connect({ port: tunnel.port, host: '127.0.0.1', allowHalfOpen: true })
+  visitor.end(bytes)
+  const back = await readAll(visitor)
+  expect(back.length).toBe(bytes.length)
+  expect(createHash('sha256').update(back).digest('hex')).toBe(createHash('sha256').update(bytes).digest('hex'))
+  expect(tunnel.pair.server.stats.streams).toBe(0)
+  server.close()
+})
+
+test('a service that speaks first is heard', async () => {
+  const { server, port } = await service((socket) => socket.end('SSH-2.0-test\r\n'))
+  await using tunnel = await tunnelTo(port)
+  const visitor = connect(tunnel.port, '127.0.0.1')
+  expect((await readAll(visitor)).toString()).toBe('SSH-2.0-test\r\n')
+  server.close()
+})
+
+test('a reset of the service resets the visitor', async () => {
+  const { server, port } = await service((socket) => socket.once('data', () => socket.resetAndDestroy()))
+  await using tunnel = await tunnelTo(port)
+  const visitor = connect(tunnel.port, '127.0.0.1')
+  visitor.write('x')
+  const [error] = await once(visitor, 'error')
+  expect(error.code).toBe('ECONNRESET')
+  server.close()
+})
+
+test('a port where nobody listens is refused before a byte', async () => {
+  const { server, port } = await service(() => {})
+  await new Promise((resolve) => server.close(resolve))
+  await using tunnel = await tunnelTo(port)
+  const stream = tunnel.pair.server.open({ target: { kind: 'tcp', port }, priority: 'interactive' })
+  await expect(stream.accepted).rejects.toMatchObject({ code: 'target_refused' })
+})
