@@ -1,5 +1,6 @@
 import { type CallerKind, ErrorAnswer, type Role, type RouteName, type RouteSpec, routes } from '@cyberun/api'
 import { formatKey } from '@cyberun/protocol'
+import { createLocalJWKSet, jwtVerify } from 'jose'
 import { uuidv7 } from 'uuidv7'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { PASSWORD, type Person, type Team, type TeamWorld, teamWorld } from './team-world.ts'
@@ -412,4 +413,11 @@ test('a device that gives itself up takes its agent key with it', async () => {
   expect(world.revoked.length - before).toBe(2)
   expect((await send('GET /agents', {}, bearer(raw_key))).status).toBe(401)
   await expect(world.identity.authenticate(agent_key, '::1')).rejects.toMatchObject({ code: 'unauthenticated' })
+})
+
+test('anybody can verify our JWTs with the published keys, and they publish no private part', async () => {
+  const keys = await (await fetch(`${world.control.url}/.well-known/jwks.json`)).json()
+  const { payload } = await jwtVerify(world.people.owner.jwt, createLocalJWKSet(keys))
+  expect(payload.sub).toBe(world.people.owner.id)
+  for (const key of keys.keys) expect(Object.keys(key)).not.toContain('d')
 })

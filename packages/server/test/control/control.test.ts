@@ -1,7 +1,9 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { ApiError } from '@cyberun/api'
 import { describe, expect, test } from 'vitest'
 import type { Control } from '../../src/control/control.ts'
+import { createVisitorAddress } from '../../src/visitor-address.ts'
 import { AGENT, controlWith, identityDouble, TEAM_ID, USER_ID } from './doubles.ts'
 import { rawRequest } from './raw-request.ts'
 
@@ -246,6 +248,38 @@ describe('requests', () => {
       headers: { origin: 'http://evil.example' },
     })
     expect([options.status, options.headers.get('allow')]).toEqual([405, 'HEAD, POST, GET'])
+  })
+})
+
+describe('limits on guessing', () => {
+  const login = (control: Control, forwarded: string) =>
+    post(control, '/api/v1/auth/login', '{"email_address": "a@example.org", "user_password": "x"}', {
+      'x-forwarded-for': forwarded,
+    })
+
+  test('too many attempts are a 429 that says when to come back', async () => {
+    const refusal = new ApiError('rate_limited', 'Too many attempts.', { retryAfterSeconds: 6.2 })
+    await using control = await controlWith({ identity: identityDouble({ login: () => Promise.reject(refusal) }) })
+    const response = await login(control, '203.0.113.9')
+    expect([response.status, response.headers.get('retry-after')]).toEqual([429, '7'])
+  })
+
+  test.each([
+    ['a stranger who says so', [], '127.0.0.1'],
+    ['a trusted proxy', ['127.0.0.0/8'], '203.0.113.9'],
+  ])('they count by the address that %s gives', async (_whose, trusted, expected) => {
+    const addresses: string[] = []
+    await using control = await controlWith({
+      visitorAddress: createVisitorAddress(trusted),
+      identity: identityDouble({
+        login: async (_email, _password, address) => {
+          addresses.push(address)
+          throw new ApiError('unauthenticated', 'No.')
+        },
+      }),
+    })
+    await login(control, '203.0.113.9')
+    expect(addresses).toEqual([expected])
   })
 })
 
