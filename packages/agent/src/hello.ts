@@ -1,11 +1,5 @@
-import {
-  AGENT_LIMITS,
-  type AgentHello,
-  type Hello,
-  LIMITS,
-  OWN_CAPABILITIES,
-  type SystemStats,
-} from '@cyberun/protocol'
+import type { Greeting } from '@cyberun/link'
+import { AGENT_LIMITS, type AgentHello, type SystemStats } from '@cyberun/protocol'
 import type { MachineKey } from './machine-key.ts'
 import { AGENT_SOFTWARE, AGENT_VERSION } from './version.ts'
 
@@ -17,7 +11,7 @@ export interface AgentFacts {
 }
 
 /** An agent's hello for one link: `challenge` came with the server's 101 answer. */
-export function agentHello(machine: MachineKey, facts: AgentFacts, challenge: string): Hello {
+export function agentHello(machine: MachineKey, facts: AgentFacts, challenge: string): Greeting {
   const fields: AgentHello = {
     agent_id: facts.agentId,
     agent_version: AGENT_VERSION,
@@ -29,12 +23,7 @@ export function agentHello(machine: MachineKey, facts: AgentFacts, challenge: st
     system_stats: facts.systemStats,
     machine: machine.prove(challenge, facts.agentId),
   }
-  return {
-    software: AGENT_SOFTWARE,
-    capabilities: OWN_CAPABILITIES,
-    initialWindow: LIMITS.initialWindowBytes,
-    fields: { ...fields },
-  }
+  return { software: AGENT_SOFTWARE, fields: { ...fields } }
 }
 
 /** `linux/amd64`, as container images name platforms. */

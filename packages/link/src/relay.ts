@@ -28,9 +28,10 @@ export function relaySocketToWebSocket(
 }
 
 export interface DialAndRelayOptions extends RelayOptions {
-  host: string
+  /** Literal addresses, tried in this order until one connects: some services listen on one of the loopback's only. */
+  hosts: readonly string[]
   port: number
-  /** How long connecting may take; then the stream is reset with `target_timeout`. */
+  /** How long connecting may take, all tries together; then the stream is reset with `target_timeout`. */
   timeoutMs: number
 }
 
@@ -41,7 +42,7 @@ export interface DialAndRelayOptions extends RelayOptions {
 export async function dialAndRelay(stream: LinkStream, options: DialAndRelayOptions): Promise<RelayResult> {
   let socket: PumpSocket
   try {
-    socket = await PumpSocket.dial(options.host, options.port, AbortSignal.timeout(options.timeoutMs))
+    socket = await dialFirst(options.hosts, options.port, AbortSignal.timeout(options.timeoutMs))
   } catch (error) {
     const failure = dialFailure(error)
     stream.reset(failure)
@@ -49,6 +50,17 @@ export async function dialAndRelay(stream: LinkStream, options: DialAndRelayOpti
   }
   stream.accept()
   return relay(stream, new SocketEnd(socket), options)
+}
+
+async function dialFirst(hosts: readonly string[], port: number, signal: AbortSignal): Promise<PumpSocket> {
+  const [host, ...others] = hosts
+  if (host === undefined) throw new Error('there is no address to dial')
+  try {
+    return await PumpSocket.dial(host, port, signal)
+  } catch (error) {
+    if (others.length === 0 || signal.aborted) throw error
+    return await dialFirst(others, port, signal)
+  }
 }
 
 function dialFailure(error: unknown): ResetCode {

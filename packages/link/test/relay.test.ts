@@ -8,7 +8,7 @@ import { connectPair, listen } from './pair.ts'
 /** A visitor's port that leads through a link to the service at `port`. */
 async function tunnelTo(port: number) {
   const onClientStream: StreamHandler = (stream) => {
-    void dialAndRelay(stream, { host: '127.0.0.1', port, timeoutMs: 2000 })
+    void dialAndRelay(stream, { hosts: ['127.0.0.1'], port, timeoutMs: 2000 })
     return undefined
   }
   const pair = await connectPair({ onClientStream })

@@ -1,12 +1,5 @@
-import {
-  type CloseReason,
-  FieldError,
-  type Hello,
-  LIMITS,
-  OWN_CAPABILITIES,
-  parseAgentHello,
-  type Welcome,
-} from '@cyberun/protocol'
+import type { Greeting } from '@cyberun/link'
+import { type CloseReason, FieldError, type Hello, parseAgentHello } from '@cyberun/protocol'
 import { claimAgent } from '../store/agents.ts'
 import type { Store } from '../store/store.ts'
 import type { AgentCaller } from './admission.ts'
@@ -23,13 +16,8 @@ export function isProbe(hello: Hello): boolean {
 }
 
 /** What this server says of itself to whoever dialled. */
-export function welcomeFrom(gatewayId: string): Welcome {
-  return {
-    software: 'cyberun-server',
-    capabilities: OWN_CAPABILITIES,
-    initialWindow: LIMITS.initialWindowBytes,
-    fields: { gateway_id: gatewayId },
-  }
+export function welcomeFrom(gatewayId: string): Greeting {
+  return { software: 'cyberun-server', fields: { gateway_id: gatewayId } }
 }
 
 /** Checks an agent's hello and takes its id for it in the store; or says why not. */
