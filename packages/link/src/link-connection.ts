@@ -131,8 +131,8 @@ export class LinkConnection implements Link {
     return this.#session.open(init, events)
   }
 
-  goAway(reason: string, deadlineMs: number): void {
-    this.#session.goAway(reason, deadlineMs)
+  goAway(reason: string, deadlineMs: number, retryAfterMs?: number): void {
+    this.#session.goAway(reason, deadlineMs, retryAfterMs)
   }
 
   close(reason: CloseReason): void {

@@ -63,6 +63,20 @@ async function dialFirst(hosts: readonly string[], port: number, signal: AbortSi
   }
 }
 
+/** The first of `hosts` that answers; the error of the last when none does. */
+async function dialFirst(hosts: readonly string[], port: number, signal: AbortSignal): Promise<PumpSocket> {
+  let failure: unknown = new Error('there is no address to dial')
+  for (const host of hosts) {
+    try {
+      return await PumpSocket.dial(host, port, signal)
+    } catch (error) {
+      failure = error
+      if (signal.aborted) break
+    }
+  }
+  throw failure
+}
+
 function dialFailure(error: unknown): ResetCode {
   const isTimeout =
     error instanceof Error && (error.name === 'TimeoutError' || ('code' in error && error.code === 'ETIMEDOUT'))

@@ -26,8 +26,11 @@ export interface Link {
    * when the stream limit is reached. Without `events` the stream keeps what arrives until `stream.listen`.
    */
   open(init: OpenInit, events?: StreamEvents): LinkStream
-  /** Says that this end takes no new streams and will close when those open now have ended, or after `deadlineMs`. */
-  goAway(reason: string, deadlineMs: number): void
+  /**
+   * Says that this end takes no new streams and will close when those open now have ended, or after `deadlineMs`.
+   * `retryAfterMs` asks the peer not to dial again before.
+   */
+  goAway(reason: string, deadlineMs: number, retryAfterMs?: number): void
   /** Ends the link now; every stream is reset with `link_lost`. Closing twice is harmless. */
   close(reason: CloseReason): void
 }

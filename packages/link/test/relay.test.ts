@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dialAndRelay, relaySocket, type StreamHandler } from '@cyberun/link'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { connectPair, listen } from './pair.ts'
 
 /** A visitor's port that leads through a link to the service at `port`. */
@@ -50,7 +50,7 @@ test('64 MiB come back as they went, with half-close each way', async () => {
   const back = await readAll(visitor)
   expect(back.length).toBe(bytes.length)
   expect(createHash('sha256').update(back).digest('hex')).toBe(createHash('sha256').update(bytes).digest('hex'))
-  expect(tunnel.pair.server.stats.streams).toBe(0)
+  await vi.waitFor(() => expect(tunnel.pair.server.stats.streams).toBe(0))
   server.close()
 })
 

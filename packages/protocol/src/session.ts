@@ -205,9 +205,9 @@ export class Session {
   }
 
   /** Says go-away: no new streams, and closed when the present ones have ended or `deadlineMs` has passed. */
-  goAway(message: string, deadlineMs: number): void {
+  goAway(message: string, deadlineMs: number, retryAfterMs?: number): void {
     if (this.#state.kind !== 'open') return
-    const reason: CloseReason = { code: 'going_away', message }
+    const reason: CloseReason = { code: 'going_away', message, ...(retryAfterMs !== undefined && { retryAfterMs }) }
     this.#send({ type: 'goAway', reason, deadlineMs })
     this.#leave(reason, deadlineMs)
   }
