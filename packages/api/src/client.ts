@@ -60,6 +60,8 @@ interface Sent {
   body?: unknown
 }
 
+const HEADER_TEXT = /^[\x21-\x7e]+$/
+
 export function createClient(options: ClientOptions): Client {
   return {
     async call<K extends RouteName>(name: K, request: RouteRequest<K>, signal?: AbortSignal) {
@@ -67,6 +69,10 @@ export function createClient(options: ClientOptions): Client {
       const { params, query, body } = request as Sent
       const url = callUrl(options.baseUrl, path, params, query)
       const headers = new Headers({ accept: 'application/json' })
+      if (options.token !== undefined && !HEADER_TEXT.test(options.token)) {
+        // Said here, because what `fetch` says of it quotes the secret.
+        throw new ClientError('unauthenticated', 'The token or key has a blank or line break in it: copy it again.')
+      }
       if (options.token !== undefined) headers.set('authorization', `Bearer ${options.token}`)
       if (options.teamId !== undefined) headers.set('x-team-id', options.teamId)
       if (body !== undefined) headers.set('content-type', 'application/json')

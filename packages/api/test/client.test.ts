@@ -118,6 +118,12 @@ test('nobody there, a time limit and a cancelled call are told apart', async () 
   server.closeAllConnections()
 })
 
+test('a mangled token is refused here, unquoted', async () => {
+  const error = await failure(createClient({ baseUrl, token: 'sk-secret\nsecret' }).call('GET /teams', {}))
+  expect(error).toMatchObject({ code: 'unauthenticated', status: undefined })
+  expect(error.message).not.toContain('secret')
+})
+
 test('a redirect is not followed: it would carry the secret elsewhere', async () => {
   answer = (_request, response) => void response.writeHead(307, { location: 'http://127.0.0.1:1/' }).end()
   expect(await failure(createClient({ baseUrl, token: 'sk-x' }).call('GET /teams', {}))).toMatchObject({

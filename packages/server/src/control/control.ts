@@ -91,16 +91,24 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     refuseBytes(error, socket, options.newRequestId())
   })
   const listening = await listen(server, options)
-  if (url === '') url = `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${listening.port}`
+  if (url === '') url = `http://${hostName(LOOPBACK_OF[options.host] ?? options.host)}:${listening.port}`
   log.info({ host: options.host, port: listening.port }, 'control.listening')
   return { ...listening, url }
 }
 
 /** The host names in `Host` that mean this listener, besides those of the loopback. */
 function ownNames({ publicUrl, host }: ControlOptions): string[] {
-  const bound = host.includes(':') ? `[${host}]` : host
-  return publicUrl === undefined ? [bound] : [bound, new URL(publicUrl).hostname]
+  const bound = host in LOOPBACK_OF ? [] : [hostName(host)]
+  return publicUrl === undefined ? bound : [...bound, new URL(publicUrl).hostname]
 }
+
+/** An address as it stands in a URL and in `Host`. */
+function hostName(address: string): string {
+  return address.includes(':') ? `[${address}]` : address
+}
+
+/** Addresses that mean all of a machine's, and are no name of it. */
+const LOOPBACK_OF: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' }
 
 /** Every route of the table, then what is not in it. */
 function buildApp(options: ControlOptions, url: () => string): Hono<Env> {
@@ -149,7 +157,11 @@ async function serveCall(
     const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(CALL_DEADLINE_MS)])
     response = renderAnswer(entry.spec, await handler({ ...parsed, ...admitted, address, signal }))
   } catch (error) {
-    response = fail(options.log, requestId, error)
+    // With nobody left to answer, whatever stopped the call is no failure.
+    const { aborted } = c.req.raw.signal
+    response = aborted
+      ? renderError(new ApiError('timeout', 'The caller hung up.'))
+      : fail(options.log, requestId, error)
   }
   const tookMs = options.now() - startedAt
   options.metrics.called(entry.name, response.status, tookMs / 1000)

@@ -324,13 +324,17 @@ describe('lifetimes', () => {
     await stopped
   })
 
-  test('a caller that hangs up aborts the call', async () => {
+  test('a caller that hangs up aborts the call, and that is no failure', async () => {
     const given = Promise.withResolvers<AbortSignal>()
+    const called = Promise.withResolvers<number>()
     await using control = await controlWith({
+      metrics: { called: (_route, status) => called.resolve(status) },
       tunnels: {
         open: (_opener, _team, _agent, _request, signal) => {
           given.resolve(signal)
-          return new Promise(() => {})
+          return new Promise((_, reject) => {
+            signal.addEventListener('abort', () => reject(signal.reason))
+          })
         },
         list: () => Promise.reject(new Error('list')),
         close: () => Promise.reject(new Error('close')),
@@ -343,6 +347,15 @@ describe('lifetimes', () => {
     const signal = await given.promise
     socket.destroy()
     await once(signal, 'abort')
+    expect(await called.promise).toBe(504)
+    expect(control.lines.join('')).not.toContain('"level":"error"')
+  })
+
+  test('bound to every address, the API names one that can be dialled', async () => {
+    await using control = await controlWith({ host: '0.0.0.0' })
+    expect(control.url).toBe(`http://127.0.0.1:${control.port}`)
+    const rebound = await rawRequest(control.port, 'GET /healthz HTTP/1.1\r\nHost: 0.0.0.0\r\n\r\n')
+    expect(rebound).toContain(' 421 ')
   })
 })
 
