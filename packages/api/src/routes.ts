@@ -258,7 +258,7 @@ export const routes = {
     body: tunnels.OpenTunnelBody,
     answer: tunnels.OpenedTunnel,
     status: 201,
-    errors: ['agent_offline', 'target_refused', 'port_not_allowed', 'unavailable', 'timeout'],
+    errors: ['agent_offline', 'conflict', 'target_refused', 'port_not_allowed', 'unavailable', 'timeout'],
   },
   'GET /agents/{agentId}/tunnel': {
     tag: 'tunnels',

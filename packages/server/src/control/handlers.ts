@@ -162,7 +162,7 @@ export function createHandlers({ identity, agents, tunnels, verificationUri }: H
 }
 
 function agentList(agents: AgentsPort, teamId: string, page: PageQuery) {
-  const all: AgentView[] = agents.list(teamId).sort((a, b) => (a.agent_id < b.agent_id ? -1 : 1))
+  const all: AgentView[] = agents.list(teamId).toSorted((a, b) => (a.agent_id < b.agent_id ? -1 : 1))
   const listed = pageOf(all, page)
   return { agent_list: listed.rows, page_meta: pageMeta(page, listed) }
 }
