@@ -52,17 +52,6 @@ export async function dialAndRelay(stream: LinkStream, options: DialAndRelayOpti
   return relay(stream, new SocketEnd(socket), options)
 }
 
-async function dialFirst(hosts: readonly string[], port: number, signal: AbortSignal): Promise<PumpSocket> {
-  const [host, ...others] = hosts
-  if (host === undefined) throw new Error('there is no address to dial')
-  try {
-    return await PumpSocket.dial(host, port, signal)
-  } catch (error) {
-    if (others.length === 0 || signal.aborted) throw error
-    return await dialFirst(others, port, signal)
-  }
-}
-
 /** The first of `hosts` that answers; the error of the last when none does. */
 async function dialFirst(hosts: readonly string[], port: number, signal: AbortSignal): Promise<PumpSocket> {
   let failure: unknown = new Error('there is no address to dial')
