@@ -6,11 +6,12 @@ import type { AgentLinks } from '../agents/types.ts'
 export interface AgentPath {
   /**
    * Opens a stream to the agent. While the agent is between two links this waits, up to `PARKING_MS` and until `signal`
-   * aborts. The stream may be written at once; `stream.accepted` tells whether the agent took it.
+   * aborts. The stream may be written at once; `stream.accepted` tells whether the agent took it. Without `events` it
+   * keeps what arrives until `stream.listen`.
    * Throws `AgentUnreachableError` when no link came in time, the signal's reason when it aborted, and
    * `StreamResetError` when the link can carry no further stream.
    */
-  open(init: OpenInit, events: StreamEvents, signal: AbortSignal): Promise<LinkStream>
+  open(init: OpenInit, events: StreamEvents | undefined, signal: AbortSignal): Promise<LinkStream>
 }
 
 export interface Routing {
@@ -43,7 +44,7 @@ async function openHere(
   teamId: string,
   agentId: string,
   init: OpenInit,
-  events: StreamEvents,
+  events: StreamEvents | undefined,
   signal: AbortSignal,
 ): Promise<LinkStream> {
   const link = agents.linkOf(teamId, agentId)

@@ -1,0 +1,157 @@
+import type { Role, TunnelProtocol } from '@cyberun/api'
+import { ROLES } from '@cyberun/api'
+import { mayWork } from '../model/roles.ts'
+import { Sql } from './handle.ts'
+
+export interface TunnelRecord {
+  sessionId: string
+  teamId: string
+  agentId: string
+  targetPort: number
+  protocol: TunnelProtocol
+  /** SHA-256 of the token, hex. */
+  tokenHash: string
+  tokenSealed: string
+  adminTokenHash: string
+  openedByUserId: string
+  openedByCredentialId: string | null
+  openedByFamilyId: string | null
+  taskId: string | null
+  openedAt: number
+  lastActivityAt: number
+  idleTimeoutMs: number
+  bytesIn: number
+  bytesOut: number
+}
+
+/** How much a tunnel was used, as of now. */
+export interface TunnelUse {
+  sessionId: string
+  lastActivityAt: number
+  bytesIn: number
+  bytesOut: number
+}
+
+export async function insertTunnel(sql: Sql, tunnel: TunnelRecord): Promise<void> {
+  await Sql.db(sql)
+    .insertInto('tunnel')
+    .values({
+      session_id: tunnel.sessionId,
+      team_id: tunnel.teamId,
+      agent_id: tunnel.agentId,
+      target_port: tunnel.targetPort,
+      tunnel_protocol: tunnel.protocol,
+      token_hash: tunnel.tokenHash,
+      token_sealed: tunnel.tokenSealed,
+      admin_token_hash: tunnel.adminTokenHash,
+      opened_by_user_id: tunnel.openedByUserId,
+      opened_by_credential_id: tunnel.openedByCredentialId,
+      opened_by_family_id: tunnel.openedByFamilyId,
+      task_id: tunnel.taskId,
+      opened_at: tunnel.openedAt,
+      last_activity_at: tunnel.lastActivityAt,
+      idle_timeout_ms: tunnel.idleTimeoutMs,
+      bytes_in: tunnel.bytesIn,
+      bytes_out: tunnel.bytesOut,
+      closed_at: null,
+    })
+    .execute()
+}
+
+/** Every tunnel that was not closed, oldest first. */
+export async function listOpenTunnels(sql: Sql): Promise<TunnelRecord[]> {
+  const rows = await Sql.db(sql)
+    .selectFrom('tunnel')
+    .selectAll()
+    .where('closed_at', 'is', null)
+    .orderBy('opened_at')
+    .execute()
+  return rows.map((row) => ({
+    sessionId: row.session_id,
+    teamId: row.team_id,
+    agentId: row.agent_id,
+    targetPort: row.target_port,
+    protocol: row.tunnel_protocol === 'tcp' ? 'tcp' : 'http',
+    tokenHash: row.token_hash,
+    tokenSealed: row.token_sealed,
+    adminTokenHash: row.admin_token_hash,
+    openedByUserId: row.opened_by_user_id,
+    openedByCredentialId: row.opened_by_credential_id,
+    openedByFamilyId: row.opened_by_family_id,
+    taskId: row.task_id,
+    openedAt: row.opened_at,
+    lastActivityAt: row.last_activity_at,
+    idleTimeoutMs: row.idle_timeout_ms,
+    bytesIn: row.bytes_in,
+    bytesOut: row.bytes_out,
+  }))
+}
+
+/** Closes a tunnel with its last figures. False when it was closed before, or went with its team. */
+export async function closeTunnel(sql: Sql, use: TunnelUse, closedAt: number): Promise<boolean> {
+  const result = await Sql.db(sql)
+    .updateTable('tunnel')
+    .set({ ...useColumns(use), closed_at: closedAt })
+    .where('session_id', '=', use.sessionId)
+    .where('closed_at', 'is', null)
+    .executeTakeFirst()
+  return result.numUpdatedRows === 1n
+}
+
+export async function noteTunnelUse(sql: Sql, use: TunnelUse): Promise<void> {
+  await Sql.db(sql)
+    .updateTable('tunnel')
+    .set(useColumns(use))
+    .where('session_id', '=', use.sessionId)
+    .where('closed_at', 'is', null)
+    .execute()
+}
+
+const WORKING_ROLES: readonly Role[] = ROLES.filter(mayWork)
+
+/**
+ * The open tunnels that may stay open: whoever opened them still has the key or the sign-in they did it with and a role
+ * that may, and the agent's key is good. One statement, so that every way of losing a right is seen in one place.
+ */
+export async function tunnelsInForce(sql: Sql, now: number): Promise<Set<string>> {
+  const rows = await Sql.db(sql)
+    .selectFrom('tunnel')
+    .innerJoin('membership', (join) =>
+      join
+        .onRef('membership.team_id', '=', 'tunnel.team_id')
+        .onRef('membership.user_id', '=', 'tunnel.opened_by_user_id')
+        .on('membership.role', 'in', [...WORKING_ROLES]),
+    )
+    .innerJoin('agent', (join) =>
+      join.onRef('agent.team_id', '=', 'tunnel.team_id').onRef('agent.agent_id', '=', 'tunnel.agent_id'),
+    )
+    .innerJoin('credential as agent_key', 'agent_key.id', 'agent.credential_id')
+    .leftJoin('credential as opener_key', 'opener_key.id', 'tunnel.opened_by_credential_id')
+    .leftJoin('refresh_family', 'refresh_family.id', 'tunnel.opened_by_family_id')
+    .select('tunnel.session_id as sessionId')
+    .where('tunnel.closed_at', 'is', null)
+    .where('agent_key.revoked_at', 'is', null)
+    .where((eb) => eb.or([eb('agent_key.expires_at', 'is', null), eb('agent_key.expires_at', '>', now)]))
+    .where((eb) =>
+      eb.or([
+        eb('tunnel.opened_by_credential_id', 'is', null),
+        eb.and([
+          eb('opener_key.id', 'is not', null),
+          eb('opener_key.revoked_at', 'is', null),
+          eb.or([eb('opener_key.expires_at', 'is', null), eb('opener_key.expires_at', '>', now)]),
+        ]),
+      ]),
+    )
+    .where((eb) =>
+      eb.or([
+        eb('tunnel.opened_by_family_id', 'is', null),
+        eb.and([eb('refresh_family.id', 'is not', null), eb('refresh_family.ended_at', 'is', null)]),
+      ]),
+    )
+    .execute()
+  return new Set(rows.map(({ sessionId }) => sessionId))
+}
+
+function useColumns(use: TunnelUse) {
+  return { last_activity_at: use.lastActivityAt, bytes_in: use.bytesIn, bytes_out: use.bytesOut }
+}

@@ -1,0 +1,96 @@
+/**
+ * A list of header fields as it stood on the wire: names and values in turn, every duplicate, in order, in the case
+ * the sender used, one character a byte (latin1). The form `node:http` has as `rawHeaders` and takes in `writeHead`.
+ * Never an object: joining hides what a refusal must see.
+ */
+export type Fields = string[]
+
+/** RFC 9110, section 5.6.2. */
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+
+export function isToken(text: string): boolean {
+  return TOKEN.test(text)
+}
+
+/** Every value of the field called `lowerName`, in order. */
+export function valuesOf(fields: Fields, lowerName: string): string[] {
+  const values: string[] = []
+  for (let i = 0; i < fields.length; i += 2) {
+    if (nameIs(fields[i], lowerName)) values.push(fields[i + 1] ?? '')
+  }
+  return values
+}
+
+/** The first value of the field called `lowerName`. */
+export function firstOf(fields: Fields, lowerName: string): string | undefined {
+  for (let i = 0; i < fields.length; i += 2) {
+    if (nameIs(fields[i], lowerName)) return fields[i + 1]
+  }
+  return undefined
+}
+
+function nameIs(name: string | undefined, lowerName: string): boolean {
+  return name !== undefined && name.length === lowerName.length && name.toLowerCase() === lowerName
+}
+
+/** The members of a comma-separated list field, trimmed, empty ones dropped, over all its lines. */
+export function listOf(fields: Fields, lowerName: string): string[] {
+  return valuesOf(fields, lowerName)
+    .flatMap((value) => value.split(','))
+    .map((member) => member.trim())
+    .filter((member) => member !== '')
+}
+
+/**
+ * Fields that concern one connection only (RFC 9110, section 7.6.1), and the credentials for a proxy: none crosses
+ * the edge in either direction. What framing and upgrades need is added again by whoever writes the head.
+ */
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authentication-info',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'transfer-encoding',
+  'upgrade',
+])
+
+/**
+ * Tells which fields end at this hop: the fixed list, and whatever `Connection` names. A message names fields before
+ * we add ours, so nobody can have ours dropped by naming them.
+ */
+export function endsHere(fields: Fields): (lowerName: string) => boolean {
+  const named = listOf(fields, 'connection')
+  // By far the most messages name only `keep-alive`, `close`, `TE` or `Upgrade`, which the fixed list holds.
+  const others = named.map((name) => name.toLowerCase()).filter((name) => !HOP_BY_HOP.has(name) && name !== 'close')
+  if (others.length === 0) return isHopByHop
+  const all = new Set(others)
+  return (lowerName) => HOP_BY_HOP.has(lowerName) || all.has(lowerName)
+}
+
+function isHopByHop(lowerName: string): boolean {
+  return HOP_BY_HOP.has(lowerName)
+}
+
+/** Anything that may not stand in a field's value: control characters but tab, and what is no single byte. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this looks for
+const BAD_VALUE = /[^\t\x20-\x7e\x80-\xff]/
+
+/**
+ * The head of an HTTP/1.1 message as text, one character a byte. Checks at the moment of writing that no name and no
+ * value can break out of its line, wherever it came from; throws an `Error` otherwise, because that is our own bug.
+ */
+export function formatHead(startLine: string, fields: Fields): string {
+  if (BAD_VALUE.test(startLine)) throw new Error('a start line holds a control character')
+  let text = `${startLine}\r\n`
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] ?? ''
+    const value = fields[i + 1] ?? ''
+    if (!TOKEN.test(name) || BAD_VALUE.test(value))
+      throw new Error(`the field ${JSON.stringify(name)} cannot be written`)
+    text += `${name}: ${value}\r\n`
+  }
+  return `${text}\r\n`
+}

@@ -1,0 +1,135 @@
+import { setCookieToVisitor } from './cookies.ts'
+import type { Door, LocalTarget } from './door.ts'
+import { endsHere, type Fields, firstOf } from './fields.ts'
+import { linkToVisitor, refreshToVisitor, toVisitor } from './references.ts'
+
+/** Fields that speak for a whole origin. On the path door that origin is not the tunnel's, so none of them leaves. */
+const ORIGIN_WIDE: ReadonlySet<string> = new Set([
+  'accept-ch',
+  'alt-svc',
+  'clear-site-data',
+  'nel',
+  'origin-agent-cluster',
+  'report-to',
+  'reporting-endpoints',
+  'service-worker-allowed',
+  'set-login',
+  'strict-transport-security',
+])
+
+/** Even with an origin of its own, a tunnel is not to decide how its host name is reached. */
+const NAME_WIDE: ReadonlySet<string> = new Set(['alt-svc', 'strict-transport-security'])
+
+/** Everything a page can do but be of its own origin or lead its tab elsewhere unasked. */
+const SANDBOX =
+  'sandbox allow-downloads allow-forms allow-modals allow-orientation-lock allow-pointer-lock allow-popups ' +
+  'allow-presentation allow-scripts allow-top-navigation-by-user-activation'
+
+/**
+ * How much of a URL other sites may see. The path door's URL holds the token, so its floor is higher.
+ * The sets are what is at least as strict.
+ */
+const REFERRER_FLOOR = {
+  host: {
+    policy: 'strict-origin-when-cross-origin',
+    stricter: new Set(['no-referrer', 'same-origin', 'strict-origin', 'strict-origin-when-cross-origin']),
+  },
+  path: { policy: 'same-origin', stricter: new Set(['no-referrer', 'same-origin']) },
+} as const
+
+export interface AnswerContext {
+  door: Door
+  target: LocalTarget
+  status: number
+  /** Whether the visitor gets the body in chunks, so that trailers may be announced. */
+  chunked: boolean
+  /** The Origin the request came with. */
+  requestOrigin: string | undefined
+}
+
+/**
+ * The fields that the visitor gets of the service's answer: hop-by-hop ones dropped, references and cookies turned to
+ * the tunnel's address, what would reach beyond the tunnel left out, our floor added.
+ */
+export function rewriteResponse(answer: Fields, context: AnswerContext): Fields {
+  const { door } = context
+  const policyStays = isPolicyStrictEnough(firstOf(answer, 'referrer-policy'), door)
+  const cors = door.sandboxed && context.requestOrigin === 'null'
+  const fields = passOn(answer, context, (lower) => {
+    if (lower === 'referrer-policy') return policyStays
+    if (lower === 'content-length') return context.status !== 204
+    if (lower === 'trailer') return context.chunked
+    return !(cors && lower.startsWith('access-control-'))
+  })
+  if (!policyStays) fields.push('Referrer-Policy', REFERRER_FLOOR[door.kind].policy)
+  fields.push('X-Robots-Tag', 'noindex')
+  if (door.kind === 'path') fields.push('Content-Security-Policy', SANDBOX)
+  if (cors) fields.push('Access-Control-Allow-Origin', 'null', 'Access-Control-Expose-Headers', '*')
+  return fields
+}
+
+/** The same for an interim (1xx) answer and for a 101: nothing is added, as no page comes of them. */
+export function rewriteInterim(answer: Fields, context: AnswerContext): Fields {
+  return passOn(answer, context, (lower) => lower !== 'content-length')
+}
+
+function passOn(answer: Fields, context: AnswerContext, passes: (lowerName: string) => boolean): Fields {
+  const dropped = endsHere(answer)
+  const withheld = context.door.kind === 'path' ? ORIGIN_WIDE : NAME_WIDE
+  const fields: Fields = []
+  for (let i = 0; i < answer.length; i += 2) {
+    const name = answer[i] ?? ''
+    const lower = name.toLowerCase()
+    if (dropped(lower) || withheld.has(lower) || !passes(lower)) continue
+    const value = rewriteValue(lower, answer[i + 1] ?? '', context)
+    if (value !== undefined) fields.push(name, value)
+  }
+  return fields
+}
+
+/** Fields after a body. None that a recipient acts upon at once (RFC 9110, section 6.5.1), and none of our hop. */
+export function rewriteTrailers(trailers: Fields): Fields {
+  const dropped = endsHere(trailers)
+  const fields: Fields = []
+  for (let i = 0; i < trailers.length; i += 2) {
+    const name = trailers[i] ?? ''
+    const lower = name.toLowerCase()
+    if (!dropped(lower) && !NEVER_TRAILERS.has(lower)) fields.push(name, trailers[i + 1] ?? '')
+  }
+  return fields
+}
+
+const NEVER_TRAILERS: ReadonlySet<string> = new Set([
+  ...ORIGIN_WIDE,
+  'content-encoding',
+  'content-length',
+  'content-range',
+  'content-type',
+  'host',
+  'location',
+  'refresh',
+  'set-cookie',
+  'trailer',
+])
+
+function rewriteValue(lower: string, value: string, { door, target }: AnswerContext): string | undefined {
+  switch (lower) {
+    case 'location':
+    case 'content-location':
+      return toVisitor(value, door, target)
+    case 'refresh':
+      return refreshToVisitor(value, door, target)
+    case 'link':
+      return linkToVisitor(value, door, target)
+    case 'set-cookie':
+      return setCookieToVisitor(value, door.prefix)
+    default:
+      return value
+  }
+}
+
+/** Browsers take the last policy they know of a list. */
+function isPolicyStrictEnough(policy: string | undefined, door: Door): boolean {
+  const last = policy?.split(',').at(-1)?.trim().toLowerCase()
+  return last !== undefined && (REFERRER_FLOOR[door.kind].stricter as ReadonlySet<string>).has(last)
+}

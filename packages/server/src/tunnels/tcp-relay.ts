@@ -1,0 +1,45 @@
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import { acceptWebSocket, type LinkStream, relayWebSocket } from '@cyberun/link'
+import { StreamResetError } from '@cyberun/protocol'
+import { AgentUnreachableError, type Routing } from '../routing/routing.ts'
+import { agentOffline, lossRefusal } from './losses.ts'
+import type { OpenTunnel } from './open-tunnel.ts'
+import type { Refusal } from './refusal.ts'
+import { type RelayContext, relayVisit } from './socket-relay.ts'
+
+/** Joins a visitor's WebSocket, whose 101 is still to be sent, with a stream to the service. */
+export async function relayTcp(
+  request: IncomingMessage,
+  socket: Socket,
+  stream: LinkStream,
+  context: RelayContext,
+): Promise<void> {
+  const visitor = acceptWebSocket({ request, socket, head: Buffer.alloc(0) })
+  if (visitor) await relayVisit('tcp', context, (options) => relayWebSocket(stream, visitor, options))
+  else stream.reset('cancelled')
+}
+
+/**
+ * Has the agent reach the service, so that a refusal is known before the visitor is told anything. What the service
+ * says first is kept for whoever listens.
+ */
+export async function dialService(
+  tunnel: OpenTunnel,
+  routing: Routing,
+  signal: AbortSignal,
+): Promise<LinkStream | Refusal> {
+  const { teamId, agentId, targetPort } = tunnel.facts
+  let stream: LinkStream | undefined
+  try {
+    const path = routing.pathTo(teamId, agentId)
+    if (!path) return agentOffline()
+    stream = await path.open({ target: { kind: 'tcp', port: targetPort }, priority: 'interactive' }, undefined, signal)
+    await stream.accepted
+    return stream
+  } catch (error) {
+    stream?.reset('cancelled')
+    if (error instanceof AgentUnreachableError) return agentOffline()
+    return lossRefusal(error instanceof StreamResetError ? error.code : 'link_lost')
+  }
+}

@@ -1,0 +1,212 @@
+import type { Chunk, LinkStream, StreamEvents } from '@cyberun/link'
+import type { ResetCode } from '@cyberun/protocol'
+import type { OpenTunnel } from './open-tunnel.ts'
+import { type Awaited, ResponseFault, ResponseParser, type ResponseSink } from './response-parser.ts'
+
+/** Why a connection to a service ended before its answer did. */
+export type UpstreamLoss =
+  | { kind: 'reset'; code: ResetCode }
+  /** The service sent something that is not HTTP, or closed too early. */
+  | { kind: 'fault'; message: string }
+
+/** Who awaits the answer. */
+export interface UpstreamUser extends ResponseSink {
+  /** All that arrived together has been told: time to write what was gathered. */
+  onPushed(): void
+  /** More of the request may be written. */
+  onDrain(): void
+  /** The service switched protocols (101); these bytes, valid during the call only, came after its head. */
+  onSwitched(rest: Uint8Array): void
+  /** The connection is gone and the answer incomplete. Nothing further is told. */
+  onLost(loss: UpstreamLoss): void
+}
+
+/** `idle`: no answer is awaited. `busy`: one is. `over`: nothing is told any more. */
+type State = { kind: 'idle'; onGone: () => void } | { kind: 'busy'; user: UpstreamUser } | { kind: 'over' }
+
+const OVER: State = { kind: 'over' }
+
+/** One connection to a tunnelled service: a stream to its agent with our HTTP/1.1 on it, a request at a time. */
+export class Upstream implements StreamEvents {
+  readonly #tunnel: OpenTunnel
+  readonly #onClosed: () => void
+  readonly #parser = new ResponseParser()
+  #stream: LinkStream | undefined
+  #state: State = OVER
+  /** What is being parsed, for a user who must keep its bytes longer. */
+  #pushed: SharedChunk | undefined
+  /** Whether anything came for the answer awaited now. */
+  #answerBegan = false
+  /** Whether bytes came that belong to no answer, or the service wrote its last byte. */
+  #spent = false
+
+  /** `onClosed` is called once, when the stream is over for both ends. */
+  constructor(tunnel: OpenTunnel, onClosed: () => void) {
+    this.#tunnel = tunnel
+    this.#onClosed = onClosed
+  }
+
+  /** Tells which stream this speaks on; its events come here. */
+  attach(stream: LinkStream): void {
+    this.#stream = stream
+  }
+
+  get answerBegan(): boolean {
+    return this.#answerBegan
+  }
+
+  /** Whether the next request may go over this connection, as far as its bytes tell. */
+  get reusable(): boolean {
+    return this.#parser.idle && !this.#spent && this.#state !== OVER
+  }
+
+  /** From here on `user` is told of the answer to the request it writes. */
+  begin(user: UpstreamUser, awaited: Awaited): void {
+    this.#state = { kind: 'busy', user }
+    this.#answerBegan = false
+    this.#parser.expect(awaited, user)
+  }
+
+  /** Nobody awaits an answer now; `onGone` is called when the connection ends meanwhile. */
+  rest(onGone: () => void): void {
+    this.#state = { kind: 'idle', onGone }
+  }
+
+  /** Gives the stream away after a 101. Whoever takes it listens to it from now on, and ends it. */
+  giveAway(): LinkStream {
+    if (!this.#stream) throw new Error('a connection without a stream cannot have switched protocols')
+    this.#state = OVER
+    this.#onClosed()
+    return this.#stream
+  }
+
+  /** False: write no more until `onDrain`. `bytes` must stay unchanged until the link has taken them. */
+  write(bytes: Uint8Array): boolean {
+    this.#tunnel.bytesIn += bytes.length
+    return this.#stream?.write(bytes) ?? false
+  }
+
+  /** Keeps the bytes being told of in `onBody` valid until the returned function is called, once. */
+  hold(): () => void {
+    if (!this.#pushed) throw new Error('bytes can only be held while they are told of')
+    return this.#pushed.hold()
+  }
+
+  /** No further request will come. What the service still sends is dropped. */
+  end(): void {
+    this.#state = OVER
+    this.#stream?.end()
+  }
+
+  /** Ends the connection now, whatever it is doing. */
+  abort(): void {
+    this.#state = OVER
+    this.#stream?.reset('cancelled')
+  }
+
+  onData(chunk: Chunk): void {
+    this.#tunnel.bytesOut += chunk.bytes.length
+    switch (this.#state.kind) {
+      case 'busy':
+        return this.#parse(chunk, this.#state.user)
+      case 'idle':
+        // An answer nobody asked for: whatever it is, the next request must not get it.
+        return this.#gone(this.#state.onGone)
+      case 'over':
+        return
+      default:
+        this.#state satisfies never
+    }
+  }
+
+  onEnd(): void {
+    this.#spent = true
+    switch (this.#state.kind) {
+      case 'busy':
+        return this.#finish(this.#state.user)
+      case 'idle':
+        return this.#gone(this.#state.onGone)
+      case 'over':
+        return
+      default:
+        this.#state satisfies never
+    }
+  }
+
+  onReset(code: ResetCode): void {
+    switch (this.#state.kind) {
+      case 'busy':
+        return this.#lose(this.#state.user, { kind: 'reset', code })
+      case 'idle':
+        return this.#gone(this.#state.onGone)
+      case 'over':
+        return
+      default:
+        this.#state satisfies never
+    }
+  }
+
+  onDrain(): void {
+    if (this.#state.kind === 'busy') this.#state.user.onDrain()
+  }
+
+  onClose(): void {
+    this.#onClosed()
+  }
+
+  #parse(chunk: Chunk, user: UpstreamUser): void {
+    this.#answerBegan = true
+    this.#pushed = new SharedChunk(chunk)
+    try {
+      const used = this.#parser.push(chunk.bytes)
+      if (this.#parser.upgraded) return user.onSwitched(chunk.bytes.subarray(used))
+      if (used < chunk.bytes.length) this.#spent = true
+      user.onPushed()
+    } catch (error) {
+      if (!(error instanceof ResponseFault)) throw error
+      this.#lose(user, { kind: 'fault', message: error.message })
+    } finally {
+      this.#pushed = undefined
+    }
+  }
+
+  #finish(user: UpstreamUser): void {
+    try {
+      this.#parser.finish()
+    } catch (error) {
+      if (!(error instanceof ResponseFault)) throw error
+      return this.#lose(user, { kind: 'fault', message: error.message })
+    }
+    user.onPushed()
+  }
+
+  #lose(user: UpstreamUser, loss: UpstreamLoss): void {
+    this.abort()
+    user.onLost(loss)
+  }
+
+  #gone(onGone: () => void): void {
+    this.abort()
+    onGone()
+  }
+}
+
+/** A chunk that several pieces of a body lie in: it is held once, until the last of them is given back. */
+class SharedChunk {
+  readonly #chunk: Chunk
+  #holders = 0
+  #release: (() => void) | undefined
+
+  constructor(chunk: Chunk) {
+    this.#chunk = chunk
+  }
+
+  hold(): () => void {
+    this.#release ??= this.#chunk.hold()
+    this.#holders += 1
+    return () => {
+      this.#holders -= 1
+      if (this.#holders === 0) this.#release?.()
+    }
+  }
+}

@@ -1,0 +1,201 @@
+import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import type { LinkStream } from '@cyberun/link'
+import type { Log } from '@cyberun/link/log'
+import type { Routing } from '../routing/routing.ts'
+import type { VisitorAddress } from '../visitor-address.ts'
+import { type Arrival, type DoorSettings, findDoor, type Routed, type TunnelIndex } from './doors.ts'
+import { Exchange, type ExchangeContext } from './exchange.ts'
+import { listOf } from './fields.ts'
+import type { OpenTunnel } from './open-tunnel.ts'
+import { checkOrigin } from './origin-check.ts'
+import { isForPerson, type OwnAnswer, refusalAnswer, sendOwn } from './pages.ts'
+import { Refusal } from './refusal.ts'
+import { type CheckedRequest, checkRequest } from './request-checks.ts'
+import { HOP_FIELD, type Visitor } from './request-head.ts'
+import { relayUpgraded } from './socket-relay.ts'
+import { dialService, relayTcp } from './tcp-relay.ts'
+import { UpstreamPool } from './upstream-pool.ts'
+import type { VisitorConnection } from './visitor-connection.ts'
+import type { VisitorRequest, VisitorResponse } from './visitor-messages.ts'
+
+export interface FrontOptions {
+  tunnels: TunnelIndex
+  routing: Routing
+  doors: DoorSettings
+  /** Whether the edge's public address is https, although the connection may come from a proxy in plain. */
+  publicScheme: 'http' | 'https'
+  visitorAddress: VisitorAddress
+  /** Names this edge to itself in `Cyberun-Hop`. */
+  hop: string
+  now: () => number
+  log: Log
+}
+
+/** A request that may go to a tunnel's service. */
+interface Admitted {
+  checked: CheckedRequest
+  routed: Routed
+  visitor: Visitor
+}
+
+/** Serves the requests of visitors: checks each, finds its tunnel, relays it or says why not. */
+export class VisitorFront {
+  readonly #options: FrontOptions
+  readonly #context: ExchangeContext
+  readonly #pools = new Map<OpenTunnel, UpstreamPool>()
+
+  constructor(options: FrontOptions) {
+    this.#options = options
+    this.#context = { now: options.now, hop: options.hop }
+  }
+
+  /** A request whose turn it is on its connection. */
+  serve(connection: VisitorConnection, request: VisitorRequest, response: VisitorResponse): void {
+    const found = this.#examine(request, 0)
+    if (found instanceof Refusal) return refuse(request, response, found)
+    if (!('routed' in found)) return sendOwn(response, found, request.headers.expect !== undefined)
+    if (found.routed.tunnel.facts.protocol === 'tcp') return refuse(request, response, tcpNeedsWebSocket())
+    if (found.checked.upgrade !== 'none') {
+      return refuse(request, response, new Refusal('bad_request', 'an upgrade cannot follow an unanswered request'))
+    }
+    connection.serve(this.#exchange(connection, request, response, found, () => {}))
+  }
+
+  /**
+   * A request that asks for another protocol. `response` writes to the same socket, for answers that are none; bytes
+   * that came after the head are in `early`.
+   */
+  serveUpgrade(
+    connection: VisitorConnection,
+    request: VisitorRequest,
+    response: VisitorResponse,
+    socket: Socket,
+    early: Buffer,
+  ): void {
+    const found = this.#examine(request, early.length)
+    if (found instanceof Refusal) return refuse(request, response, found)
+    if (!('routed' in found)) return sendOwn(response, found, true)
+    const { checked, routed, visitor } = found
+    const { tunnel } = routed
+    const { now, log } = this.#options
+    if (tunnel.facts.protocol === 'tcp') {
+      if (checked.upgrade === 'none') return refuse(request, response, tcpNeedsWebSocket())
+      void this.#serveTcp(request, response, socket, found)
+      return
+    }
+    const onSwitched = (stream: LinkStream, head: string, rest: Uint8Array): void => {
+      response.detachSocket(socket)
+      void relayUpgraded(stream, socket, head, rest, { tunnel, address: visitor.address, now, log })
+    }
+    connection.serve(this.#exchange(connection, request, response, found, onSwitched))
+  }
+
+  async #serveTcp(
+    request: VisitorRequest,
+    response: VisitorResponse,
+    socket: Socket,
+    { routed: { tunnel }, visitor }: Admitted,
+  ): Promise<void> {
+    const { now, log, routing } = this.#options
+    const gone = new AbortController()
+    const visitorGone = (): void => gone.abort()
+    socket.once('close', visitorGone)
+    const dialled = await dialService(tunnel, routing, gone.signal)
+    socket.off('close', visitorGone)
+    if (dialled instanceof Refusal) return refuse(request, response, dialled)
+    response.detachSocket(socket)
+    await relayTcp(request, socket, dialled, { tunnel, address: visitor.address, now, log })
+  }
+
+  /** Closes connections to services that were idle for too long. Called about once a second. */
+  sweep(): void {
+    const now = this.#options.now()
+    for (const pool of this.#pools.values()) pool.sweep(now)
+  }
+
+  /** Connections to services, for gauges. */
+  get upstreams(): number {
+    let count = 0
+    for (const pool of this.#pools.values()) count += pool.size
+    return count
+  }
+
+  #examine(request: VisitorRequest, early: number): Admitted | OwnAnswer | Refusal {
+    const checked = checkRequest({
+      method: request.method ?? '',
+      target: request.url ?? '',
+      httpVersion: request.httpVersion,
+      fields: request.rawHeaders,
+      early,
+    })
+    if (checked instanceof Refusal) return checked
+    if (listOf(checked.fields, HOP_FIELD.toLowerCase()).includes(this.#options.hop)) {
+      return new Refusal('loop_detected', 'the service behind this tunnel leads back to this server')
+    }
+    const arrival = this.#arrivalOf(request, checked)
+    const found = findDoor(checked, arrival, this.#options.tunnels, this.#options.doors)
+    if (!('tunnel' in found)) return found
+    const foreign = checkOrigin(checked, found.door)
+    if (foreign) return foreign
+    const port = checked.host.port ?? (arrival.scheme === 'https' ? 443 : 80)
+    const address = this.#options.visitorAddress.of(request)
+    return { checked, routed: found, visitor: { address, scheme: arrival.scheme, host: arrival.host, port } }
+  }
+
+  #arrivalOf(request: VisitorRequest, checked: CheckedRequest): Arrival {
+    const { name, port } = checked.host
+    return {
+      scheme: this.#schemeOf(request, name),
+      host: port === undefined ? name : `${name}:${port}`,
+      localAddress: request.socket.localAddress ?? '',
+    }
+  }
+
+  /** How the visitor's browser reached us: a proxy in front may have taken the TLS off. */
+  #schemeOf(request: VisitorRequest, hostName: string): 'http' | 'https' {
+    if (request.socket instanceof TLSSocket) return 'https'
+    const { visitorAddress, doors, publicScheme } = this.#options
+    const claimed = request.headers['x-forwarded-proto']
+    if (visitorAddress.isTrusted(request.socket.remoteAddress ?? '') && (claimed === 'https' || claimed === 'http')) {
+      return claimed
+    }
+    const isPublic = hostName === doors.publicHost || hostName.endsWith(`.${doors.tunnelDomain}`)
+    return isPublic ? publicScheme : 'http'
+  }
+
+  #exchange(
+    connection: VisitorConnection,
+    request: VisitorRequest,
+    response: VisitorResponse,
+    { checked, routed, visitor }: Admitted,
+    onSwitched: (stream: LinkStream, head: string, rest: Uint8Array) => void,
+  ): Exchange {
+    const events = { onOver: () => connection.next(), onSwitched }
+    return new Exchange(request, response, checked, routed, visitor, this.#poolOf(routed.tunnel), this.#context, events)
+  }
+
+  #poolOf(tunnel: OpenTunnel): UpstreamPool {
+    const existing = this.#pools.get(tunnel)
+    if (existing) return existing
+    const pool = new UpstreamPool(tunnel, this.#options.routing)
+    this.#pools.set(tunnel, pool)
+    tunnel.onClose(() => {
+      this.#pools.delete(tunnel)
+      pool.close()
+    })
+    return pool
+  }
+}
+
+/** A refused request ends its connection when what follows on it may be read in two ways. */
+function refuse(request: VisitorRequest, response: VisitorResponse, refusal: Refusal): void {
+  const close = refusal.status === 400 || refusal.status === 405 || request.headers.expect !== undefined
+  sendOwn(response, refusalAnswer(refusal, isForPerson(request.rawHeaders)), close)
+}
+
+function tcpNeedsWebSocket(): Refusal {
+  const message =
+    'this tunnel carries TCP in a WebSocket: use "cyberun forward <agent> <port>", or a WebSocket client with this address'
+  return new Refusal('upgrade_required', message, ['Upgrade', 'websocket', 'Connection', 'Upgrade'])
+}
