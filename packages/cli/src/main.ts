@@ -1,0 +1,42 @@
+import { CommanderError } from 'commander'
+import type { Context } from './context.ts'
+import { CliError } from './errors.ts'
+import { EXIT_CODES, type ExitName } from './exit-codes.ts'
+import { reportFailure } from './failure.ts'
+import { createProgram } from './program.ts'
+
+/** Of the process, what commands use. */
+type ProcessLike = Pick<NodeJS.Process, 'argv' | 'execPath' | 'env' | 'stdin' | 'stdout' | 'stderr' | 'cwd'>
+
+/** Runs one command and resolves with the exit code. The only place that reads arguments, environment and clock. */
+export async function main(process: ProcessLike): Promise<number> {
+  const context: Context = {
+    env: process.env,
+    cwd: process.cwd(),
+    program: [process.execPath, ...process.argv.slice(1, 2)],
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    json: process.argv.includes('--json'),
+    now: Date.now,
+  }
+  let exit: ExitName = 'ok'
+  const program = createProgram(context, (ended) => {
+    exit = ended
+  })
+  try {
+    await program.parseAsync(process.argv)
+  } catch (error) {
+    exit = error instanceof CommanderError ? endOfParsing(context, error) : reportFailure(context, error)
+  }
+  return EXIT_CODES[exit][0]
+}
+
+/** Commander throws for help too, which is no failure unless it stands in for a missing command. */
+function endOfParsing(context: Context, error: CommanderError): ExitName {
+  if (error.exitCode === 0) return 'ok'
+  if (error.code === 'commander.help') return 'usage'
+  const message = error.message.replace(/^error: /, '').replace(/\n\((.*)\)$/, '. $1')
+  const advice = message.endsWith('?') ? '' : '; see "cyberun help"'
+  return reportFailure(context, new CliError('usage', 'usage', `${message.replace(/\.$/, '')}${advice}`))
+}

@@ -1,0 +1,243 @@
+import { Argument, Command, InvalidArgumentError, Option } from 'commander'
+import type { AgentInitOptions, AgentInstallOptions, AgentOptions } from './commands/agent.ts'
+import type { DoctorOptions } from './commands/doctor.ts'
+import type { ForwardOptions } from './commands/forward.ts'
+import type { CreateKeyOptions } from './commands/keys.ts'
+import type { LoginOptions } from './commands/login.ts'
+import type { ServerOptions } from './commands/server.ts'
+import type { Context } from './context.ts'
+import type { ExitName } from './exit-codes.ts'
+import { version } from './version.ts'
+
+/** What a command returns: how it ended; nothing means `ok`. */
+type Work = (context: Context, ...given: never[]) => Promise<ExitName | undefined>
+
+/**
+ * Every command, its arguments and its help. What a command does is loaded when it is run: `--help` must not wait for
+ * a server's worth of modules. `onExit` hears how a command ended.
+ */
+export function createProgram(context: Context, onExit: (exit: ExitName) => void): Command {
+  const act =
+    (work: Work) =>
+    async (...given: unknown[]): Promise<void> => {
+      const asked = given.slice(0, -1) as never[] // without the last one, commander's own object
+      onExit((await work(context, ...asked)) ?? 'ok')
+    }
+  const program = new Command('cyberun')
+    .description('Reach services on machines behind NAT: a server, an agent on each machine, and tunnels.')
+    .version(version(), '-V, --version', 'print the version')
+    .option('--json', 'print results and errors as JSON')
+    .helpOption('-h, --help', 'print help')
+    .helpCommand(false)
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => void context.stdout.write(text),
+      writeErr: (text) => void context.stderr.write(text),
+      outputError: () => {}, // told by main, in one line
+    })
+    .exitOverride()
+  addServers(program, act)
+  addSignIn(program, act)
+  addTunnels(program, act)
+  addHelp(program, act)
+  return program
+}
+
+type Act = (work: Work) => (...given: unknown[]) => Promise<void>
+
+const configFile = (name: string) => new Option('-c, --config <file>', `settings file (default: ${name})`)
+
+function addServers(program: Command, act: Act): void {
+  program.commandsGroup('Run it:')
+  program
+    .command('up')
+    .description('start a server and an agent on this machine, with a first user; what "npm start" runs')
+    .addOption(configFile('CYBERUN_CONFIG, else built-in defaults'))
+    .action(act(async (context, options: ServerOptions) => (await import('./commands/up.ts')).up(context, options)))
+  program
+    .command('server')
+    .description('start a server')
+    .addOption(configFile('CYBERUN_CONFIG, else built-in defaults'))
+    .action(
+      act(async (context, options: ServerOptions) => (await import('./commands/server.ts')).server(context, options)),
+    )
+  const agent = program
+    .command('agent')
+    .helpCommand(false)
+    .description('connect this machine: dial out to a server and open local ports for its tunnels')
+    .addOption(configFile('cyberun-agent.yaml'))
+    .action(
+      act(async (context, options: AgentOptions) => (await import('./commands/agent.ts')).agent(context, options)),
+    )
+  agent
+    .command('init')
+    .description('write a commented cyberun-agent.yaml')
+    .option('--gateway <url>', "the server's edge, such as wss://edge.example.org:8788")
+    .option('--key-stdin', 'read the agent key (ak-) from standard input')
+    .option('--output <file>', 'where to write', 'cyberun-agent.yaml')
+    .action(
+      act(async (context, options: AgentInitOptions) =>
+        (await import('./commands/agent.ts')).agentInit(context, options),
+      ),
+    )
+  agent
+    .command('install')
+    .description('write a systemd unit that runs the agent from boot on')
+    .addOption(configFile('cyberun-agent.yaml'))
+    .option('--user <name>', 'the account it runs as (default: this one)')
+    .option('--output <file>', 'where to write; - is standard output', '/etc/systemd/system/cyberun-agent.service')
+    .action(
+      act(async (context, options: AgentInstallOptions) =>
+        (await import('./commands/agent.ts')).agentInstall(context, options),
+      ),
+    )
+}
+
+function addSignIn(program: Command, act: Act): void {
+  program.commandsGroup('Sign in:')
+  program
+    .command('login')
+    .description('sign in with e-mail address and password, or pair this machine')
+    .option('--url <url>', 'the server\'s API (default: CYBERUN_URL, else the one of "cyberun up")')
+    .option('--email <address>', 'asked for when absent')
+    .option('--password-stdin', 'read the password from standard input instead of asking')
+    .option('--team <id or name>', 'the team to work in; asked for when you are in several')
+    .option('--pair', 'show a code to approve elsewhere, and keep keys of this machine instead of a password sign-in')
+    .action(
+      act(async (context, options: LoginOptions) => (await import('./commands/login.ts')).login(context, options)),
+    )
+  program
+    .command('approve <code>')
+    .description('approve the code that "cyberun login --pair" shows on another machine')
+    .option('--name <name>', 'what to call that machine')
+    .action(
+      act(async (context, code: string, options: { name?: string }) =>
+        (await import('./commands/login.ts')).approve(context, code, options),
+      ),
+    )
+  program
+    .command('logout')
+    .description('forget the sign-in of this machine; keys of a pairing are revoked')
+    .action(act(async (context) => (await import('./commands/login.ts')).logout(context)))
+  program
+    .command('whoami')
+    .description('who this command line acts as, on which server, and where that is configured')
+    .action(act(async (context) => (await import('./commands/whoami.ts')).whoami(context)))
+  const keys = program.command('keys').helpCommand(false).description('keys for scripts (sk-) and agents (ak-)')
+  keys
+    .command('create')
+    .description('create a key; it is shown once')
+    .addOption(new Option('--kind <kind>', 'what it is for').choices(['integration', 'agent']).default('integration'))
+    .requiredOption('--name <name>', 'what to call it')
+    .option('--expires-in-days <days>', '1 to 365 (default: never)', integer(1, 365))
+    .action(
+      act(async (context, options: CreateKeyOptions) =>
+        (await import('./commands/keys.ts')).createKey(context, options),
+      ),
+    )
+  keys
+    .command('list')
+    .description('the keys of the team')
+    .action(act(async (context) => (await import('./commands/keys.ts')).listKeys(context)))
+  keys
+    .command('revoke <key>')
+    .description('end a key, by its id or the prefix that "keys list" shows, and all it holds open')
+    .action(act(async (context, key: string) => (await import('./commands/keys.ts')).revokeKey(context, key)))
+}
+
+function addTunnels(program: Command, act: Act): void {
+  program.commandsGroup('Use it:')
+  program
+    .command('agents')
+    .description('the machines that are connected')
+    .action(act(async (context) => (await import('./commands/agents.ts')).listAgents(context)))
+  const tunnel = program.command('tunnel').helpCommand(false).description('URLs for services on a machine')
+  tunnel
+    .command('open')
+    .addArgument(agentArgument())
+    .addArgument(portArgument())
+    .description('open a tunnel to a port of the machine and print its URL; whoever has the URL can use it')
+    .option('--tcp', 'a WebSocket that carries one TCP connection, instead of HTTP')
+    .action(
+      act(async (context, agent: string, port: number, options: { tcp?: true }) =>
+        (await import('./commands/tunnel.ts')).openTunnel(context, agent, port, options),
+      ),
+    )
+  tunnel
+    .command('list')
+    .addArgument(agentArgument().argOptional())
+    .description('the open tunnels of one machine, or of all')
+    .action(
+      act(async (context, agent: string | undefined) =>
+        (await import('./commands/tunnel.ts')).listTunnels(context, agent),
+      ),
+    )
+  tunnel
+    .command('close')
+    .addArgument(agentArgument())
+    .argument('[session]', 'its id, as "tunnel list" shows it')
+    .description('close a tunnel; without a session id, the only one')
+    .option('--all', 'close every tunnel of the machine')
+    .action(
+      act(async (context, agent: string, session: string | undefined, options: { all?: true }) =>
+        (await import('./commands/tunnel.ts')).closeTunnel(context, agent, session, options),
+      ),
+    )
+  program
+    .command('forward')
+    .addArgument(agentArgument())
+    .addArgument(portArgument())
+    .description('a local port that reaches a port of the machine, for any program: psql, ssh, a browser')
+    .option('--local <port>', 'the local port (default: the same number, or a free one)', integer(0, 65_535))
+    .option('--stdio', "use standard input and output, as ssh's ProxyCommand wants")
+    .action(
+      act(async (context, agent: string, port: number, options: ForwardOptions) =>
+        (await import('./commands/forward.ts')).forward(context, agent, port, options),
+      ),
+    )
+  program
+    .command('doctor')
+    .description('check every layer between here and the server, with a remedy for what is wrong')
+    .option('--url <url>', "the server's API (default: the one you are signed in to)")
+    .option('--gateway <url>', "the server's edge (default: of the agent's settings file)")
+    .addOption(configFile('cyberun-agent.yaml'))
+    .action(
+      act(async (context, options: DoctorOptions) => (await import('./commands/doctor.ts')).doctor(context, options)),
+    )
+}
+
+function addHelp(program: Command, act: Act): void {
+  program.commandsGroup('More:')
+  program
+    .command('help [command...]')
+    .description('help for a command; "help exit-codes" lists the exit codes')
+    .action(
+      act(async (context, names: string[]) => {
+        if (names.join(' ') !== 'exit-codes') return findCommand(program, names).help()
+        const { printExitCodes } = await import('./commands/exit-codes.ts')
+        return printExitCodes(context)
+      }),
+    )
+}
+
+/** `tunnel open` → that command. Throws commander's usage error for one there is not. */
+function findCommand(program: Command, names: readonly string[]): Command {
+  let found = program
+  for (const name of names) {
+    const next = found.commands.find((command) => command.name() === name)
+    if (next === undefined) return program.error(`error: unknown command '${names.join(' ')}'`, { exitCode: 2 })
+    found = next
+  }
+  return found
+}
+
+function integer(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN
+    if (value >= least && value <= most) return value
+    throw new InvalidArgumentError(`It must be a number from ${least} to ${most}.`)
+  }
+}
+
+const agentArgument = () => new Argument('<agent>', 'the id of a machine, as "cyberun agents" shows it')
+const portArgument = () => new Argument('<port>', 'a port on that machine').argParser(integer(1, 65_535))

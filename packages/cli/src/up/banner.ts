@@ -1,0 +1,58 @@
+import pc from 'picocolors'
+import { printable } from '../text.ts'
+
+/** What `cyberun up` tells once everything runs. */
+export interface Announcement {
+  control_url: string
+  docs_url: string
+  edge_url: string
+  /** Only at the first start: the password is not kept by the server. */
+  first_user?: { email_address: string; user_password: string }
+  /** Null when this machine's agent cannot run; a warning has said why. */
+  agent: { agent_id: string; agent_status: string } | null
+  try_next: readonly string[]
+  data_dir: string
+}
+
+/** Three commands that show what it does, for the agent that is there. */
+export function tryNext(agentId: string | undefined): string[] {
+  const agent = agentId === undefined ? '<agent>' : printable(agentId)
+  return ['npx cyberun agents', `npx cyberun tunnel open ${agent} 9000`, `npx cyberun forward ${agent} 5432`]
+}
+
+/** Plain `name: value` lines, for logs and pipes. */
+export function plainBanner(about: Announcement): string {
+  return rows(about)
+    .map(([name, value]) => `${name}: ${value}\n`)
+    .join('')
+}
+
+/** The same for a person at a terminal. */
+export function terminalBanner(about: Announcement): string {
+  const lines = rows(about).map(([name, value]) => `  ${pc.dim(name.padEnd(10))}${emphasize(name, value)}`)
+  return `\n  ${pc.bold(pc.green('Cyberun is running.'))} Ctrl-C stops it; what it keeps is in ${about.data_dir}\n\n${lines.join('\n')}\n\n`
+}
+
+type Row = readonly [name: string, value: string]
+const row = (name: string, value: string): Row => [name, value]
+
+function rows(about: Announcement): Row[] {
+  const user = about.first_user
+  return [
+    row('api', about.control_url),
+    row('docs', about.docs_url),
+    row('edge', about.edge_url),
+    ...(user
+      ? ([
+          ['e-mail', user.email_address],
+          ['password', `${user.user_password} (shown once)`],
+        ] as [string, string][])
+      : []),
+    ['agent', about.agent ? `${printable(about.agent.agent_id)} ${about.agent.agent_status}` : 'none'],
+    ...about.try_next.map((command): [string, string] => ['try', command]),
+  ]
+}
+
+function emphasize(name: string, value: string): string {
+  return name === 'try' ? pc.cyan(value) : value
+}

@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { EXIT_CODES } from '../src/exit-codes.ts'
+import { run } from './support/run.ts'
+
+test.each([
+  [['tunel'], 'Did you mean tunnel?'],
+  [['tunnel', 'opn', 'a', '1'], 'Did you mean open?'],
+  [['agents', '--jsn'], 'Did you mean --json?'],
+  [['forward', 'a'], "missing required argument 'port'"],
+  [['forward', 'a', '0'], 'from 1 to 65535'],
+  [['forward', 'a', '22', '--local', '70000'], 'from 0 to 65535'],
+  [['keys', 'create'], '--name'],
+  [['keys', 'create', '--name', 'x', '--kind', 'gold'], 'integration, agent'],
+  [['help', 'nothing'], "unknown command 'nothing'"],
+  [['login', '--url', 'ftp://x'], '--url must be a URL'],
+  [['login', '--url', 'http://127.0.0.1:1'], 'give --email'],
+  [['login', '--email', 'a@b.example'], 'give --password-stdin'],
+])('%j is refused in one line that says what to do, exit 2', async (args, says) => {
+  const { code, stdout, stderr } = await run(args)
+  expect(stderr).toContain(says)
+  expect(stderr).toMatch(/^error: .+\n$/)
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+})
+
+test('with --json a refusal is one JSON object on stderr', async () => {
+  const { code, stdout, stderr } = await run(['tunel', '--json'])
+  expect(JSON.parse(stderr)).toEqual({ error_code: 'usage', error_message: expect.stringContaining('tunel') })
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+})
+
+test.each([[['--help']], [['help']], [['-h']]])('%j prints help, exit 0', async (args) => {
+  const { code, stdout, stderr } = await run(args)
+  for (const name of ['up', 'server', 'agent', 'login', 'whoami', 'tunnel', 'forward', 'keys', 'doctor']) {
+    expect(stdout).toContain(`  ${name} `)
+  }
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+})
+
+test('help names a command as it is typed', async () => {
+  expect((await run(['help', 'tunnel', 'open'])).stdout).toMatch(/^Usage: cyberun tunnel open/)
+  expect((await run(['forward', '--help'])).stdout).toMatch(/^Usage: cyberun forward/)
+})
+
+test('the version is the package’s', async () => {
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+  expect(await run(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
+})
+
+test('exit codes are told by the program and by docs/cli.md alike', async () => {
+  const document = readFileSync(new URL('../../../docs/cli.md', import.meta.url), 'utf8')
+  const { stdout } = await run(['help', 'exit-codes'])
+  for (const [code, meaning] of Object.values(EXIT_CODES)) {
+    expect(stdout).toContain(`${code}  ${meaning}\n`)
+    expect(document).toContain(`| ${code} | ${meaning} |`)
+  }
+  expect(JSON.parse((await run(['help', 'exit-codes', '--json'])).stdout).exit_codes).toHaveLength(
+    Object.keys(EXIT_CODES).length,
+  )
+})
+
+test('every command is described in docs/cli.md', async () => {
+  const document = readFileSync(new URL('../../../docs/cli.md', import.meta.url), 'utf8')
+  const { createProgram } = await import('../src/program.ts')
+  const names = (command: ReturnType<typeof createProgram>, above: string): string[] => [
+    ...(command.commands.length === 0 || command.name() === 'agent' ? [above] : []),
+    ...command.commands.flatMap((child) => names(child, `${above} ${child.name()}`)),
+  ]
+  const program = createProgram({} as never, () => {})
+  for (const name of names(program, 'cyberun')) expect(document).toContain(`\`${name}`)
+})
