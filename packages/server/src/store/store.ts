@@ -1,5 +1,5 @@
 import type { Log } from '@cyberun/link/log'
-import { Kysely } from 'kysely'
+import { Kysely, sql as rawSql } from 'kysely'
 import { type Engine, mayRunAgain } from './dialect.ts'
 import { Sql } from './handle.ts'
 import { migrate } from './migrations.ts'
@@ -38,6 +38,11 @@ export class Store extends Sql {
         if (run === MAX_RUNS || !mayRunAgain(error)) throw error
       }
     }
+  }
+
+  /** Asks the database for one answer; rejects when it has none now. */
+  async ping(): Promise<void> {
+    await rawSql`select 1`.execute(Sql.db(this))
   }
 
   async close(): Promise<void> {

@@ -1,0 +1,165 @@
+import { randomBytes } from 'node:crypto'
+import type { Log } from '@cyberun/link/log'
+import { uuidv7 } from 'uuidv7'
+import { createAgents } from './agents/agents.ts'
+import type { Agents } from './agents/types.ts'
+import { createLocalBus } from './bus.ts'
+import { type Config, dataPath } from './config.ts'
+import { startControl } from './control/control.ts'
+import { createMetrics, type GaugeSource } from './control/metrics.ts'
+import { createIdentity } from './identity/create-identity.ts'
+import type { FirstUser, Identity } from './identity/identity.ts'
+import { createRouting } from './routing/routing.ts'
+import { openServerSecret } from './store/server-secret.ts'
+import { openStore } from './store/store.ts'
+import { type Edge, startEdge } from './tunnels/edge.ts'
+import { Tunnels } from './tunnels/tunnels.ts'
+import { createVisitorAddress } from './visitor-address.ts'
+
+export interface ServerDeps {
+  log: Log
+  /** Of this release, for the API's document. */
+  version: string
+}
+
+export interface RunningServer {
+  /** Where the API is, without a slash at the end. */
+  readonly controlUrl: string
+  /** Where agents dial and tunnels are. */
+  readonly edgeUrl: string
+  readonly metricsUrl: string
+  /** The first user and team, on the first start only: the password is never shown again. */
+  readonly firstUser: FirstUser | undefined
+  readonly identity: Identity
+  /** Takes nothing new, lets what is under way finish until `signal` aborts, then ends it. */
+  stop(signal: AbortSignal): Promise<void>
+}
+
+/** A server that cannot start for a reason its operator can mend. `message` is one line that says how. */
+export class StartError extends Error {
+  override readonly name = 'StartError'
+}
+
+const FIRST_USER_EMAIL = 'admin@localhost'
+
+/**
+ * Builds the parts of a server in order; stopping is the same list read backwards. What was started is stopped again
+ * when a later part fails. Throws `StartError`, and `StoreOpenError` when the store cannot be used.
+ */
+export async function startServer(config: Config, { log, version }: ServerDeps): Promise<RunningServer> {
+  const stops: ((signal: AbortSignal) => Promise<void>)[] = []
+  let isStopping = false
+  const stop = async (signal: AbortSignal) => {
+    isStopping = true
+    for (const stopPart of stops.splice(0).reverse()) await stopPart(signal)
+  }
+  try {
+    const { now } = Date
+    const bus = createLocalBus()
+    const secret = openServerSecret(dataPath(config, 'secret.key'))
+    const store = await openStore({ dataDir: dataPath(config, ''), databaseUrl: config.database.url, log })
+    stops.push(() => store.close())
+
+    const issuer = config.control.public_url ?? 'cyberun'
+    const identity = await createIdentity({ store, bus, log, now, secret, issuer })
+    stops.push(() => identity.stop())
+    const firstUser = await identity.bootstrap(FIRST_USER_EMAIL)
+
+    const visitorAddress = createVisitorAddress(config.edge.trusted_proxies)
+    const addressOf = visitorAddress.of
+    const gatewayId = `gw-${randomBytes(4).toString('hex')}`
+    const agents = createAgents({ identity, store, bus, log, now, random: Math.random, addressOf, gatewayId })
+    stops.push((signal) => agents.stop(signal))
+    const routing = createRouting(agents)
+
+    const tunnels = await Tunnels.start({ store, bus, log, now, agents, routing, secret, edgeUrl: () => edge.url })
+    stops.push(() => tunnels.stop())
+    const edge: Edge = await startEdge({
+      ...edgeSettings(config),
+      ...{ visitorAddress, agents, routing, tunnels, hop: gatewayId, log, now },
+    }).catch(cannotListen('edge', config.edge))
+    stops.push((signal) => edge.stop(signal))
+
+    const readiness = async () => {
+      if (isStopping) return 'the server is stopping'
+      await store.ping()
+      return undefined
+    }
+    const metrics = createMetrics(gauges({ agents, tunnels, edge }))
+    const control = await startControl({
+      ...{ identity, agents, tunnels, metrics, readiness, visitorAddress, version, log },
+      ...{ host: config.control.host, port: config.control.port, publicUrl: config.control.public_url },
+      newRequestId: uuidv7,
+      now: () => performance.now(),
+    }).catch(cannotListen('control', config.control))
+    stops.push((signal) => control.stop(signal))
+    const measured = await metrics.listen(config.metrics, readiness).catch(cannotListen('metrics', config.metrics))
+    stops.push((signal) => measured.stop(signal))
+
+    log.info({ control_url: control.url, edge_url: edge.url, gateway_id: gatewayId }, 'server.started')
+    return {
+      controlUrl: control.url,
+      edgeUrl: edge.url,
+      metricsUrl: `http://${config.metrics.host}:${measured.port}`,
+      firstUser,
+      identity,
+      stop,
+    }
+  } catch (error) {
+    await stop(AbortSignal.abort())
+    throw error
+  }
+}
+
+function edgeSettings({ edge }: Config) {
+  const { host, port, public_url, tunnel_domain, tls_cert_file, tls_key_file } = edge
+  return {
+    ...{ host, port, tunnelDomain: tunnel_domain },
+    ...(public_url !== undefined && { publicUrl: public_url }),
+    ...(tls_cert_file !== undefined &&
+      tls_key_file !== undefined && { tls: { certFile: tls_cert_file, keyFile: tls_key_file } }),
+  }
+}
+
+/** What is in force now, each read from the collection that holds it. */
+function gauges(parts: { agents: Agents; tunnels: Tunnels; edge: Edge }): GaugeSource[] {
+  const { agents, tunnels, edge } = parts
+  return [
+    { name: 'cyberun_agents_linked', help: 'Agents with a live link.', read: () => agents.counts.linked },
+    {
+      name: 'cyberun_agents_between',
+      help: 'Agents awaited back after a lost link.',
+      read: () => agents.counts.between,
+    },
+    { name: 'cyberun_streams_open', help: 'Streams open on all links.', read: () => agents.counts.streams },
+    {
+      name: 'cyberun_link_queued_bytes',
+      help: 'Bytes waiting for links to take them.',
+      read: () => agents.counts.queuedBytes,
+    },
+    { name: 'cyberun_tunnels_open', help: 'Open tunnel sessions.', read: () => tunnels.openCount },
+    { name: 'cyberun_upstreams_open', help: 'Connections to services behind tunnels.', read: () => edge.upstreams },
+  ]
+}
+
+/** Turns the system's word on a port into one line for the operator. */
+function cannotListen(section: 'control' | 'edge' | 'metrics', { host, port }: { host: string; port: number }) {
+  return (cause: NodeJS.ErrnoException): never => {
+    const setting = `${section}.port (CYBERUN_${section.toUpperCase()}_PORT)`
+    switch (cause.code) {
+      case 'EADDRINUSE':
+        throw new StartError(`port ${port} is taken by another program: stop it, or set ${setting} to a free one`, {
+          cause,
+        })
+      case 'EACCES':
+        throw new StartError(`port ${port} needs rights that this user lacks: set ${setting} to one above 1023`, {
+          cause,
+        })
+      case 'EADDRNOTAVAIL':
+      case 'ENOTFOUND':
+        throw new StartError(`${section}.host ${host} is no address of this machine`, { cause })
+      default:
+        throw new StartError(`the ${section} listener cannot start: ${cause.message}`, { cause })
+    }
+  }
+}
