@@ -25,7 +25,7 @@ export class SharedBuffer {
   constructor(pool: BufferPool, size: BufferSize) {
     this.#pool = pool
     this.size = size
-    this.bytes = Buffer.allocUnsafeSlow(HEADROOM_BYTES + BUFFER_BYTES[size])
+    this.bytes = new Uint8Array(HEADROOM_BYTES + BUFFER_BYTES[size])
   }
 
   /** True when only one user is left: it may write into the buffer again. */

@@ -26,6 +26,8 @@ export interface RelayResult {
 export interface RelayOptions {
   /** Called with each piece, for live counters. */
   onMoved?(bytesIn: number, bytesOut: number): void
+  /** Ends the relay at once: both ends are reset with `cancelled`. */
+  signal?: AbortSignal
 }
 
 /**
@@ -34,35 +36,55 @@ export interface RelayOptions {
  * stops the source.
  */
 export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {}): Promise<RelayResult> {
+  const { onMoved, signal } = options
   const result: RelayResult = { bytesIn: 0, bytesOut: 0 }
-  return new Promise((resolve) => {
-    let open = 2
-    const across = (to: ByteEnd, count: (bytes: number) => void): StreamEvents => ({
+  const done = Promise.withResolvers<RelayResult>()
+  let open = 2
+  const cancel = (): void => {
+    result.failure ??= 'cancelled'
+    first.reset('cancelled')
+    second.reset('cancelled')
+  }
+  const across = (to: ByteEnd, count: (bytes: number) => void): StreamEvents => {
+    let hasEnded = false
+    return {
       onData(chunk) {
         count(chunk.bytes.length)
         to.write(chunk.bytes, chunk.hold(), chunk.headroom)
       },
-      onEnd: () => to.end(),
+      onEnd() {
+        hasEnded = true
+        to.end()
+      },
       onReset(code) {
         result.failure ??= code
         to.reset(code)
       },
       onDrain() {},
       onClose() {
-        if (--open === 0) resolve(result)
+        // Whoever reset this end from outside the relay means the other one, too.
+        if (!hasEnded) to.reset(result.failure ?? 'cancelled')
+        if (--open > 0) return
+        signal?.removeEventListener('abort', cancel)
+        done.resolve(result)
       },
-    })
-    const countIn = (bytes: number): void => {
+    }
+  }
+  first.listen(
+    across(second, (bytes) => {
       result.bytesIn += bytes
-      options.onMoved?.(bytes, 0)
-    }
-    const countOut = (bytes: number): void => {
+      onMoved?.(bytes, 0)
+    }),
+  )
+  second.listen(
+    across(first, (bytes) => {
       result.bytesOut += bytes
-      options.onMoved?.(0, bytes)
-    }
-    first.listen(across(second, countIn))
-    second.listen(across(first, countOut))
-  })
+      onMoved?.(0, bytes)
+    }),
+  )
+  if (signal?.aborted) cancel()
+  else signal?.addEventListener('abort', cancel, { once: true })
+  return done.promise
 }
 
 /** The reset code with this number, for those who get numbers from a peer. */

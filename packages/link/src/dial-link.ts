@@ -19,7 +19,7 @@ export interface DialLinkOptions {
   onStream: StreamHandler
   /** An HTTP proxy that understands CONNECT. */
   proxy?: URL
-  /** Certificates in PEM that are trusted instead of the system's. */
+  /** Certificates in PEM that are trusted besides those Node brings. */
   ca?: string
   /** Mask over plain ws: `zero` (the default) costs nothing, `random` is for unknown intermediaries. wss: always zero. */
   maskPlain?: 'zero' | 'random'

@@ -11,7 +11,7 @@ export interface DialWebsocketOptions {
   headers?: Readonly<Record<string, string>>
   /** An HTTP proxy that understands CONNECT. */
   proxy?: URL
-  /** Certificates in PEM that are trusted instead of the system's. */
+  /** Certificates in PEM that are trusted besides those Node brings. */
   ca?: string
   /** Mask over plain ws: `zero` (the default) costs nothing, `random` is for unknown intermediaries. wss: always zero. */
   maskPlain?: 'zero' | 'random'

@@ -166,9 +166,7 @@ export class LinkConnection implements Link {
       write.pieceWritten()
       return
     }
-    // The bytes in front of a later piece are the piece before it: they may be overwritten once they are gone.
-    const headroom = offset === 0 ? write.headroom : write.isOnlyPieceOut ? offset : 0
-    this.#pipe.send(header, bytes, headroom, write)
+    this.#pipe.send(header, bytes, write.headroomAt(offset), write)
   }
 
   #sessionClosed(reason: CloseReason): void {

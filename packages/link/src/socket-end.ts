@@ -21,7 +21,7 @@ export class HeldBytes {
   chunk(bytes: Uint8Array, headroom: number, lender: ByteLender): Chunk {
     // Small pieces of a large buffer would keep all of it: once much is kept that way, they are copied instead.
     const isCopied = lender.isStretched
-    const stable = isCopied ? bytes.slice() : bytes
+    const stable = isCopied ? new Uint8Array(bytes) : bytes
     return {
       bytes: stable,
       headroom: isCopied ? 0 : headroom,

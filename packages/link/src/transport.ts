@@ -1,6 +1,6 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
+import { connect as connectTls, getCACertificates } from 'node:tls'
 import type { CloseReason } from '@cyberun/protocol'
 import { acceptValue, newWebsocketKey } from './upgrade.ts'
 
@@ -37,7 +37,7 @@ export interface TransportOptions {
   subprotocols: readonly string[]
   /** An HTTP proxy that understands CONNECT. */
   proxy?: URL
-  /** Certificates in PEM that are trusted instead of the system's. */
+  /** Certificates in PEM that are trusted besides those Node brings. */
   ca?: string
   signal: AbortSignal
 }
@@ -110,7 +110,7 @@ function secure(plain: Socket, host: string, ca: string | undefined, signal: Abo
     ALPNProtocols: ['http/1.1'],
     ...(isIP(host) === 0 && { servername: host }),
     ...(isIP(host) !== 0 && { host }),
-    ...(ca !== undefined && { ca }),
+    ...(ca !== undefined && { ca: [...getCACertificates('default'), ca] }),
   })
   return ready(socket, 'secureConnect', signal, tlsError)
 }

@@ -39,7 +39,7 @@ export class PendingWrite {
   readonly bytes: Uint8Array
   readonly #stream: SessionStream
   readonly #onWritten: (() => void) | undefined
-  /** Bytes in front of the payload that are ours to overwrite. */
+  /** Bytes in front of the payload that are ours to overwrite. More than none: the buffer is ours altogether. */
   readonly headroom: number
   /** Bytes handed to the socket. */
   handed = 0
@@ -57,9 +57,13 @@ export class PendingWrite {
     return this.bytes.length - this.handed
   }
 
-  /** True when the kernel has every piece but the last one handed over, so that those bytes may be overwritten. */
-  get isOnlyPieceOut(): boolean {
-    return this.#piecesOut === 1
+  /**
+   * Bytes in front of the piece handed over last, which began at `offset`, that may be overwritten: in a buffer of ours
+   * the pieces before it, once the kernel has them all.
+   */
+  headroomAt(offset: number): number {
+    if (offset === 0) return this.headroom
+    return this.headroom > 0 && this.#piecesOut === 1 ? offset : 0
   }
 
   hand(bytes: number): void {
@@ -256,12 +260,13 @@ export class SessionStream implements LinkStream, Scheduled {
   received(bytes: Uint8Array): void {
     const events = this.#events
     if (!events) {
-      const copy = bytes.slice()
+      // Not `slice`: of a Node Buffer that is no copy.
+      const copy = new Uint8Array(bytes)
       this.#early.push((later) => this.#deliver(later, copy, undefined))
     } else {
       const lender = this.#host.lender
       const isCopied = lender?.isStretched === true
-      this.#deliver(events, isCopied ? bytes.slice() : bytes, isCopied ? undefined : lender)
+      this.#deliver(events, isCopied ? new Uint8Array(bytes) : bytes, isCopied ? undefined : lender)
     }
   }
 

@@ -23,7 +23,7 @@ export interface LinkStream {
    * Queues bytes. False means: stop until `events.onDrain`. `bytes` must stay unchanged until `onWritten` is called,
    * which happens exactly once, also when the stream or link ends first, and may happen during this call. Writing
    * after `end` throws; after a reset it is ignored, as the other end's reset can cross on the wire. `headroom`: so
-   * many bytes in front of `bytes`, in the same buffer, may be overwritten until then, which saves a copy or a call.
+   * many bytes in front of `bytes`, in the same buffer, may be overwritten, and so may `bytes` once they were sent.
    */
   write(bytes: Uint8Array, onWritten?: () => void, headroom?: number): boolean
   /** No more bytes from this end; the other direction goes on. */
