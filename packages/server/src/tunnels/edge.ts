@@ -57,7 +57,7 @@ export interface Edge {
 }
 
 /** Opens the listener. Rejects with the system's error when the port is taken, or one that names unusable TLS files. */
-export async function createEdge(options: EdgeOptions): Promise<Edge> {
+export async function startEdge(options: EdgeOptions): Promise<Edge> {
   const { tls, log } = options
   const settings: ServerOptions<typeof VisitorRequest, typeof VisitorResponse> = {
     IncomingMessage: VisitorRequest,
@@ -154,7 +154,7 @@ function handle(server: EdgeServer, front: VisitorFront, options: EdgeOptions): 
       response.detachSocket(socket)
       socket.destroySoon()
     })
-    front.serveUpgrade(connectionOf(socket), request, response, socket, early)
+    front.serveUpgrade(connectionOf(socket), request, response, socket, early.length)
   })
   server.on('connect', (_request, socket) => {
     socket.on('error', () => {})

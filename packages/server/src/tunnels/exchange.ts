@@ -189,7 +189,10 @@ export class Exchange implements UpstreamUser, Visit {
   onInterim(status: number, reason: string, fields: Fields): void {
     if (this.#checked.oldVersion) return
     const response = this.#response
-    if (status === 100) return response.writeContinue()
+    if (status === 100) {
+      response.writeContinue()
+      return
+    }
     // Only the answer whose turn it is may write beside Node; others lose a hint that is of no use later.
     response.socket?.write(
       formatHead(`HTTP/1.1 ${status} ${reason}`, rewriteInterim(fields, this.#answerContext(status))),
@@ -223,15 +226,16 @@ export class Exchange implements UpstreamUser, Visit {
     if (this.#stage !== 'answering') return
     const piece = this.#piece
     this.#piece = undefined
-    if (this.#answer?.trailers) return this.#finish(this.#answer.trailers, piece)
-    if (piece) this.#writePiece(piece)
+    if (this.#answer?.trailers) this.#finish(this.#answer.trailers, piece)
+    else if (piece) this.#writePiece(piece)
     else if (!this.#response.headersSent) this.#response.flushHeaders()
   }
 
   onSwitched(rest: Uint8Array): void {
     const granted = this.#answer && switchingHead(this.#checked, this.#answer.head, this.#answerContext(101))
     if (!granted) {
-      return this.#fail(new Refusal('bad_response', 'the service granted an upgrade that does not answer the request'))
+      this.#fail(new Refusal('bad_response', 'the service granted an upgrade that does not answer the request'))
+      return
     }
     const stream = this.#upstream?.giveAway()
     this.#end(() => {})
@@ -245,7 +249,8 @@ export class Exchange implements UpstreamUser, Visit {
     if (unanswered && repeatable && ours && !this.#retried) {
       this.#retried = true
       this.#stage = 'opening'
-      return this.#connect()
+      this.#connect()
+      return
     }
     this.#fail(
       loss.kind === 'reset'

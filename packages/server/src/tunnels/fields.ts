@@ -75,7 +75,6 @@ function isHopByHop(lowerName: string): boolean {
 }
 
 /** Anything that may not stand in a field's value: control characters but tab, and what is no single byte. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this looks for
 const BAD_VALUE = /[^\t\x20-\x7e\x80-\xff]/
 
 /**

@@ -125,11 +125,10 @@ export class ResponseParser {
         this.#complete([])
         return
       case 'head':
-        return this.#fail(
-          this.#held.length === 0 ? 'closed the connection without an answer' : 'closed the connection within a head',
-        )
+        this.#fail(`closed the connection ${this.#held.length === 0 ? 'without an answer' : 'within a head'}`)
+        break
       default:
-        return this.#fail('closed the connection within a body')
+        this.#fail('closed the connection within a body')
     }
   }
 
@@ -190,10 +189,14 @@ export class ResponseParser {
     if (CONTROL.test(reason)) this.#fail('sent a control character in its status line')
     const status = Number(code)
     const fields = this.#parseFields(lines, 1)
-    if (status === 101) return this.#takeSwitch(status, reason, fields)
-    if (status < 200) return this.#takeInterim(status, reason, fields)
-    const framing = this.#framingOf(status, minor === '0', fields)
-    const persistent = minor === '1' && framing.kind !== 'close' && !hasMember(fields, 'connection', 'close')
+    if (status === 101) this.#takeSwitch(status, reason, fields)
+    else if (status < 200) this.#takeInterim(status, reason, fields)
+    else this.#takeFinal(status, reason, fields, minor === '0')
+  }
+
+  #takeFinal(status: number, reason: string, fields: Fields, oldVersion: boolean): void {
+    const framing = this.#framingOf(status, oldVersion, fields)
+    const persistent = !oldVersion && framing.kind !== 'close' && !hasMember(fields, 'connection', 'close')
     this.#enterBody(framing)
     this.#sink.onHead({ status, reason, fields, framing, persistent })
     if (framing.kind === 'none' || (framing.kind === 'length' && framing.bytes === 0)) this.#complete([])

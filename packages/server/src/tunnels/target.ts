@@ -35,7 +35,7 @@ export function climbsOut(path: string): boolean {
   return false
 }
 
-const PATH_DOOR = /^\/tunnel\/([^/?]+)([^]*)$/
+const PATH_DOOR = /^\/tunnel\/([^/?]+)(.*)$/s
 
 /** `/tunnel/<token><rest>`: the token as sent, and the rest byte for byte, which may lack its slash. */
 export function splitTunnelPath(path: string): { token: string; rest: string } | undefined {

@@ -54,12 +54,6 @@ const SWEEP_MS = 1_000
 const NOTE_MS = 30_000
 const TOKEN_BYTES = 32
 
-export async function createTunnels(options: TunnelsOptions): Promise<Tunnels> {
-  const tunnels = new Tunnels(options)
-  await tunnels.start()
-  return tunnels
-}
-
 /** The tunnels of this server: opened and closed by the API, found by the edge, ended when a right behind them ends. */
 export class Tunnels implements TunnelIndex {
   readonly #options: TunnelsOptions
@@ -73,16 +67,18 @@ export class Tunnels implements TunnelIndex {
   #sweepAgain = false
   #notedAt: number
 
-  constructor(options: TunnelsOptions) {
+  private constructor(options: TunnelsOptions) {
     this.#options = options
     this.#visitKey = options.secret.deriveKey('visit-cookie')
     this.#notedAt = options.now()
   }
 
   /** Loads the tunnels that were open when the server stopped: they go on, at the same addresses. */
-  async start(): Promise<void> {
-    for (const record of await listOpenTunnels(this.#options.store)) this.#restore(record)
-    this.#listen()
+  static async start(options: TunnelsOptions): Promise<Tunnels> {
+    const tunnels = new Tunnels(options)
+    for (const record of await listOpenTunnels(options.store)) tunnels.#restore(record)
+    tunnels.#listen()
+    return tunnels
   }
 
   byToken(token: string): OpenTunnel | undefined {

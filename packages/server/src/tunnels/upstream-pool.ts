@@ -51,7 +51,10 @@ export class UpstreamPool {
 
   /** Takes back a connection whose last answer ended cleanly. */
   give(upstream: Upstream, now: number): void {
-    if (this.#idle.length >= POOL_LIMITS.idle) return this.retire(upstream, now)
+    if (this.#idle.length >= POOL_LIMITS.idle) {
+      this.retire(upstream, now)
+      return
+    }
     this.#idle.push({ upstream, since: now })
     upstream.rest(() => this.#leaveIdle(upstream))
   }

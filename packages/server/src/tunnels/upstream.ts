@@ -108,10 +108,12 @@ export class Upstream implements StreamEvents {
     this.#tunnel.bytesOut += chunk.bytes.length
     switch (this.#state.kind) {
       case 'busy':
-        return this.#parse(chunk, this.#state.user)
+        this.#parse(chunk, this.#state.user)
+        return
       case 'idle':
         // An answer nobody asked for: whatever it is, the next request must not get it.
-        return this.#gone(this.#state.onGone)
+        this.#gone(this.#state.onGone)
+        return
       case 'over':
         return
       default:
@@ -123,9 +125,11 @@ export class Upstream implements StreamEvents {
     this.#spent = true
     switch (this.#state.kind) {
       case 'busy':
-        return this.#finish(this.#state.user)
+        this.#finish(this.#state.user)
+        return
       case 'idle':
-        return this.#gone(this.#state.onGone)
+        this.#gone(this.#state.onGone)
+        return
       case 'over':
         return
       default:
@@ -136,9 +140,11 @@ export class Upstream implements StreamEvents {
   onReset(code: ResetCode): void {
     switch (this.#state.kind) {
       case 'busy':
-        return this.#lose(this.#state.user, { kind: 'reset', code })
+        this.#lose(this.#state.user, { kind: 'reset', code })
+        return
       case 'idle':
-        return this.#gone(this.#state.onGone)
+        this.#gone(this.#state.onGone)
+        return
       case 'over':
         return
       default:
@@ -159,7 +165,10 @@ export class Upstream implements StreamEvents {
     this.#pushed = new SharedChunk(chunk)
     try {
       const used = this.#parser.push(chunk.bytes)
-      if (this.#parser.upgraded) return user.onSwitched(chunk.bytes.subarray(used))
+      if (this.#parser.upgraded) {
+        user.onSwitched(chunk.bytes.subarray(used))
+        return
+      }
       if (used < chunk.bytes.length) this.#spent = true
       user.onPushed()
     } catch (error) {
@@ -175,7 +184,8 @@ export class Upstream implements StreamEvents {
       this.#parser.finish()
     } catch (error) {
       if (!(error instanceof ResponseFault)) throw error
-      return this.#lose(user, { kind: 'fault', message: error.message })
+      this.#lose(user, { kind: 'fault', message: error.message })
+      return
     }
     user.onPushed()
   }

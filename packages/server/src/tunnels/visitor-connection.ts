@@ -23,7 +23,10 @@ export class VisitorConnection {
 
   /** Runs `serve` when it is this request's turn: now, unless an earlier one is still being served. */
   take(serve: () => void): void {
-    if (!this.busy) return serve()
+    if (!this.busy) {
+      serve()
+      return
+    }
     this.#waiting.push(serve)
     if (this.#waiting.length >= MAX_WAITING) this.#socket.pause()
   }
@@ -37,7 +40,10 @@ export class VisitorConnection {
   /** The request being served has its answer: the next one's turn. */
   next(): void {
     this.#current = undefined
-    if (this.#closing) return this.#socket.destroySoon()
+    if (this.#closing) {
+      this.#socket.destroySoon()
+      return
+    }
     const wasFull = this.#waiting.length >= MAX_WAITING
     while (this.#waiting.length > 0 && !this.busy) this.#waiting.shift()?.()
     if (wasFull && this.#waiting.length < MAX_WAITING) this.#socket.resume()

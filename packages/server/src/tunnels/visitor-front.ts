@@ -13,7 +13,7 @@ import { isForPerson, type OwnAnswer, refusalAnswer, sendOwn } from './pages.ts'
 import { Refusal } from './refusal.ts'
 import { type CheckedRequest, checkRequest } from './request-checks.ts'
 import { HOP_FIELD, type Visitor } from './request-head.ts'
-import { relayUpgraded } from './socket-relay.ts'
+import { type RelayContext, relayUpgraded } from './socket-relay.ts'
 import { dialService, relayTcp } from './tcp-relay.ts'
 import { UpstreamPool } from './upstream-pool.ts'
 import type { VisitorConnection } from './visitor-connection.ts'
@@ -53,59 +53,58 @@ export class VisitorFront {
   /** A request whose turn it is on its connection. */
   serve(connection: VisitorConnection, request: VisitorRequest, response: VisitorResponse): void {
     const found = this.#examine(request, 0)
-    if (found instanceof Refusal) return refuse(request, response, found)
-    if (!('routed' in found)) return sendOwn(response, found, request.headers.expect !== undefined)
-    if (found.routed.tunnel.facts.protocol === 'tcp') return refuse(request, response, tcpNeedsWebSocket())
-    if (found.checked.upgrade !== 'none') {
-      return refuse(request, response, new Refusal('bad_request', 'an upgrade cannot follow an unanswered request'))
+    if (!isAdmitted(found)) {
+      answerOwn(request, response, found)
+    } else if (found.routed.tunnel.facts.protocol === 'tcp') {
+      answerOwn(request, response, tcpNeedsWebSocket())
+    } else if (found.checked.upgrade !== 'none') {
+      const message = 'an upgrade cannot follow a request that is not answered yet'
+      answerOwn(request, response, new Refusal('bad_request', message))
+    } else {
+      connection.serve(this.#exchange(connection, request, response, found, () => {}))
     }
-    connection.serve(this.#exchange(connection, request, response, found, () => {}))
   }
 
   /**
-   * A request that asks for another protocol. `response` writes to the same socket, for answers that are none; bytes
-   * that came after the head are in `early`.
+   * A request for a WebSocket. `response` writes to the same socket, for answers that are none; `early` bytes came after
+   * the head.
    */
   serveUpgrade(
     connection: VisitorConnection,
     request: VisitorRequest,
     response: VisitorResponse,
     socket: Socket,
-    early: Buffer,
+    early: number,
   ): void {
-    const found = this.#examine(request, early.length)
-    if (found instanceof Refusal) return refuse(request, response, found)
-    if (!('routed' in found)) return sendOwn(response, found, true)
-    const { checked, routed, visitor } = found
-    const { tunnel } = routed
-    const { now, log } = this.#options
-    if (tunnel.facts.protocol === 'tcp') {
-      if (checked.upgrade === 'none') return refuse(request, response, tcpNeedsWebSocket())
+    const found = this.#examine(request, early)
+    if (!isAdmitted(found)) {
+      answerOwn(request, response, found)
+    } else if (found.routed.tunnel.facts.protocol === 'http') {
+      const context = this.#relayContext(found)
+      const onSwitched = (stream: LinkStream, head: string, rest: Uint8Array): void => {
+        response.detachSocket(socket)
+        void relayUpgraded(stream, socket, head, rest, context)
+      }
+      connection.serve(this.#exchange(connection, request, response, found, onSwitched))
+    } else if (found.checked.upgrade === 'none') {
+      answerOwn(request, response, tcpNeedsWebSocket())
+    } else {
       void this.#serveTcp(request, response, socket, found)
-      return
     }
-    const onSwitched = (stream: LinkStream, head: string, rest: Uint8Array): void => {
-      response.detachSocket(socket)
-      void relayUpgraded(stream, socket, head, rest, { tunnel, address: visitor.address, now, log })
-    }
-    connection.serve(this.#exchange(connection, request, response, found, onSwitched))
   }
 
-  async #serveTcp(
-    request: VisitorRequest,
-    response: VisitorResponse,
-    socket: Socket,
-    { routed: { tunnel }, visitor }: Admitted,
-  ): Promise<void> {
-    const { now, log, routing } = this.#options
+  async #serveTcp(request: VisitorRequest, response: VisitorResponse, socket: Socket, found: Admitted): Promise<void> {
     const gone = new AbortController()
     const visitorGone = (): void => gone.abort()
     socket.once('close', visitorGone)
-    const dialled = await dialService(tunnel, routing, gone.signal)
+    const dialled = await dialService(found.routed.tunnel, this.#options.routing, gone.signal)
     socket.off('close', visitorGone)
-    if (dialled instanceof Refusal) return refuse(request, response, dialled)
+    if (dialled instanceof Refusal) {
+      answerOwn(request, response, dialled)
+      return
+    }
     response.detachSocket(socket)
-    await relayTcp(request, socket, dialled, { tunnel, address: visitor.address, now, log })
+    await relayTcp(request, socket, dialled, this.#relayContext(found))
   }
 
   /** Closes connections to services that were idle for too long. Called about once a second. */
@@ -175,6 +174,11 @@ export class VisitorFront {
     return new Exchange(request, response, checked, routed, visitor, this.#poolOf(routed.tunnel), this.#context, events)
   }
 
+  #relayContext({ routed, visitor }: Admitted): RelayContext {
+    const { now, log } = this.#options
+    return { tunnel: routed.tunnel, address: visitor.address, now, log }
+  }
+
   #poolOf(tunnel: OpenTunnel): UpstreamPool {
     const existing = this.#pools.get(tunnel)
     if (existing) return existing
@@ -188,10 +192,15 @@ export class VisitorFront {
   }
 }
 
-/** A refused request ends its connection when what follows on it may be read in two ways. */
-function refuse(request: VisitorRequest, response: VisitorResponse, refusal: Refusal): void {
-  const close = refusal.status === 400 || refusal.status === 405 || request.headers.expect !== undefined
-  sendOwn(response, refusalAnswer(refusal, isForPerson(request.rawHeaders)), close)
+function isAdmitted(found: Admitted | OwnAnswer | Refusal): found is Admitted {
+  return 'routed' in found
+}
+
+/** Answers without a service. A refused request ends its connection when what follows on it may be read in two ways. */
+function answerOwn(request: VisitorRequest, response: VisitorResponse, found: OwnAnswer | Refusal): void {
+  const isDoubtful = request.headers.expect !== undefined || found.status === 400 || found.status === 405
+  const answer = found instanceof Refusal ? refusalAnswer(found, isForPerson(request.rawHeaders)) : found
+  sendOwn(response, answer, isDoubtful)
 }
 
 function tcpNeedsWebSocket(): Refusal {
