@@ -9,11 +9,10 @@ export function printable(text: string): string {
   return text.replace(UNPRINTABLE, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`)
 }
 
-/** JSON for a terminal or a pipe: the same value, with the characters that a terminal obeys as JSON escapes. */
+/** JSON on one line, for a terminal or a pipe: the same value, with what a terminal obeys as JSON escapes. */
 export function printableJson(value: unknown): string {
-  return JSON.stringify(value, null, 2).replace(UNPRINTABLE, (character) =>
-    character === '\n' ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
+  const asEscape = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
+  return JSON.stringify(value).replace(UNPRINTABLE, asEscape)
 }
 
 /** `1.5 MiB`: binary units with at most one decimal. */

@@ -143,7 +143,7 @@ test('a key is used before a sign-in, and cannot manage keys', async () => {
     },
   })
   const env = { CYBERUN_KEY: SECRET_KEY, CYBERUN_URL: api.url }
-  expect((await run(['agents', '--json'], { env })).stdout).toBe('{\n  "agent_list": []\n}\n')
+  expect((await run(['agents', '--json'], { env })).stdout).toBe('{"agent_list":[]}\n')
   expect(bearer).toBe(`Bearer ${SECRET_KEY}`)
   expect(await run(['keys', 'list'], { env })).toMatchObject({
     code: 3,
