@@ -1,19 +1,22 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type AgentView, ApiError, type Role, type TunnelView } from '@cyberun/api'
+import type { AgentView, Role } from '@cyberun/api'
 import { createLog } from '@cyberun/link/log'
-import { uuidv7 } from 'uuidv7'
 import { createLocalBus } from '../../src/bus.ts'
 import type { Control } from '../../src/control/control.ts'
-import type { AgentsPort, TunnelsPort } from '../../src/control/ports.ts'
+import type { AgentsPort } from '../../src/control/ports.ts'
 import { createIdentity } from '../../src/identity/create-identity.ts'
 import type { Actor, Identity } from '../../src/identity/identity.ts'
+import type { AgentPath } from '../../src/routing/routing.ts'
+import { claimAgent } from '../../src/store/agents.ts'
 import { openServerSecret } from '../../src/store/server-secret.ts'
 import { openStore } from '../../src/store/store.ts'
+import { Tunnels } from '../../src/tunnels/tunnels.ts'
 import { AGENT, controlWith } from './doubles.ts'
 
 export const PASSWORD = 'correct horse battery'
+const SIGNAL = new AbortController().signal
 const UNLIMITED = 1_000_000
 const DAY_MS = 24 * 3600 * 1000
 
@@ -47,7 +50,7 @@ export interface TeamWorld {
   close(): Promise<void>
 }
 
-/** A control listener over a real store and real identity; agents and tunnels are lists kept by team. */
+/** A control listener over a real store, identity and tunnels. Only the agents are made up: a list kept by team. */
 export async function teamWorld(): Promise<TeamWorld> {
   const dataDir = await mkdtemp(join(tmpdir(), 'cyberun-control-'))
   const lines: string[] = []
@@ -57,12 +60,14 @@ export async function teamWorld(): Promise<TeamWorld> {
   const revoked: string[] = []
   bus.subscribe('credential.revoked', ({ credentialId }) => void revoked.push(credentialId))
   let ahead = 0
+  const now = () => Date.now() + ahead
+  const secret = openServerSecret(join(dataDir, 'secret.key'))
   const identity = await createIdentity({
     store,
     bus,
     log,
-    now: () => Date.now() + ahead,
-    secret: openServerSecret(join(dataDir, 'secret.key')),
+    now,
+    secret,
     issuer: 'http://localhost',
     limits: {
       loginsPerAddress: UNLIMITED,
@@ -72,8 +77,18 @@ export async function teamWorld(): Promise<TeamWorld> {
       codesPerUser: UNLIMITED,
     },
   })
-  const machines = machineRoom()
-  const control = await controlWith({ identity, log, agents: machines.agents, tunnels: machines.tunnels })
+  const agentList: { teamId: string; view: AgentView }[] = []
+  const agents: AgentsPort = {
+    list: (teamId) => agentList.filter((agent) => agent.teamId === teamId).map(({ view }) => view),
+    get: (teamId, agentId) => agents.list(teamId).find((view) => view.agent_id === agentId),
+  }
+  const tunnels = await Tunnels.start({
+    ...{ store, bus, log, now, secret },
+    agents: { get: agents.get, holdTunnel: () => () => {} },
+    routing: { pathTo: () => path },
+    edgeUrl: () => 'http://127.0.0.1:8788',
+  })
+  const control = await controlWith({ identity, log, agents, tunnels })
 
   async function person(name: string): Promise<Person> {
     const emailAddress = `${name}@example.org`
@@ -88,10 +103,36 @@ export async function teamWorld(): Promise<TeamWorld> {
     viewer: await person('viewer'),
     stranger: await person('stranger'),
   }
+  /** An agent that is connected now, and known to the store as one that has been. */
+  async function newAgent(owner: Actor): Promise<string> {
+    const { teamId } = owner
+    const agentId = `agent-${agentList.length}`
+    agentList.push({ teamId, view: { ...AGENT, agent_id: agentId } })
+    const { id: credentialId } = await identity.createCredential(owner, { kind: 'agent', displayName: agentId })
+    const claim = {
+      teamId,
+      agentId,
+      credentialId,
+      machineKey: 'key',
+      gatewayId: 'gw',
+      agentVersion: '0.1.0',
+      at: now(),
+    }
+    await claimAgent(store, claim, () => false)
+    return agentId
+  }
   async function teamOf(owner: Person): Promise<Team> {
     const { id } = await identity.createTeam(owner.id, 'Team')
     const actor = (role: Role): Actor => ({ userId: people[role].id, teamId: id, role })
-    return { id, actor, agentId: machines.addAgent(id), sessionId: machines.addTunnel(id, owner.id) }
+    const agentId = await newAgent({ userId: owner.id, teamId: id, role: 'owner' })
+    const opened = await tunnels.open(
+      { userId: owner.id },
+      id,
+      agentId,
+      { target_port: 8188, tunnel_protocol: 'http' },
+      SIGNAL,
+    )
+    return { id, actor, agentId, sessionId: opened.session_id }
   }
   async function newTeam(): Promise<Team> {
     const team = await teamOf(people.owner)
@@ -119,6 +160,7 @@ export async function teamWorld(): Promise<TeamWorld> {
     },
     async close() {
       await control.stop(AbortSignal.abort())
+      await tunnels.stop()
       await identity.stop()
       await store.close()
       await rm(dataDir, { recursive: true })
@@ -126,58 +168,17 @@ export async function teamWorld(): Promise<TeamWorld> {
   }
 }
 
-/** Agents and tunnels of several teams. What is another team's is unknown, as the ports say. */
-function machineRoom() {
-  const agentList: { teamId: string; view: AgentView }[] = []
-  const tunnelList: { teamId: string; view: TunnelView }[] = []
-  const agents: AgentsPort = {
-    list: (teamId) => agentList.filter((agent) => agent.teamId === teamId).map(({ view }) => view),
-    get: (teamId, agentId) => agents.list(teamId).find((view) => view.agent_id === agentId),
-  }
-  const ofAgent = (teamId: string, agentId: string) => {
-    if (!agents.get(teamId, agentId)) throw new ApiError('not_found', 'There is no such agent in this team.')
-    return tunnelList.filter((tunnel) => tunnel.teamId === teamId).map(({ view }) => view)
-  }
-  const tunnels: TunnelsPort = {
-    async open(opener, teamId, agentId, request) {
-      ofAgent(teamId, agentId)
-      const session_id = addTunnel(teamId, opener.userId)
-      const { tunnel_protocol } = request
-      return { session_id, tunnel_protocol, tunnel_url: 'http://127.0.0.1/tunnel/t/', admin_token: 'admin' }
-    },
-    async list(teamId, agentId) {
-      const session_list = ofAgent(teamId, agentId)
-      const { session_id = '', tunnel_url = '' } = session_list.at(-1) ?? {}
-      return { is_active: session_list.length > 0, session_id, tunnel_url, session_list }
-    },
-    async close(_opener, teamId, agentId, sessionId) {
-      const known = ofAgent(teamId, agentId)
-      if (sessionId !== undefined && !known.some((view) => view.session_id === sessionId)) {
-        throw new ApiError('not_found', 'There is no such session.')
-      }
-    },
-  }
-  function addTunnel(teamId: string, opened_by: string): string {
-    const session_id = uuidv7()
-    tunnelList.push({ teamId, view: { ...TUNNEL, session_id, opened_by } })
-    return session_id
-  }
-  function addAgent(teamId: string): string {
-    const agent_id = `agent-${agentList.length}`
-    agentList.push({ teamId, view: { ...AGENT, agent_id } })
-    return agent_id
-  }
-  return { agents, tunnels, addAgent, addTunnel }
-}
-
-const TUNNEL = {
-  target_port: 8188,
-  tunnel_protocol: 'http' as const,
-  tunnel_url: 'http://127.0.0.1/tunnel/t/',
-  opened_at: '2026-01-01T00:00:00.000Z',
-  task_id: null,
-  viewer_count: 0,
-  bytes_in: 0,
-  bytes_out: 0,
-  last_activity_at: '2026-01-01T00:00:00.000Z',
+/** A path to an agent on which whatever is dialled answers. */
+const path: AgentPath = {
+  open: async (init) => ({
+    id: 1,
+    init,
+    accepted: Promise.resolve(),
+    queuedBytes: 0,
+    accept() {},
+    listen() {},
+    write: () => true,
+    end() {},
+    reset() {},
+  }),
 }
