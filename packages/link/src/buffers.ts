@@ -25,7 +25,8 @@ export class SharedBuffer {
   constructor(pool: BufferPool, size: BufferSize) {
     this.#pool = pool
     this.size = size
-    this.bytes = new Uint8Array(HEADROOM_BYTES + BUFFER_BYTES[size])
+    // Not zeroed, so that pages nobody has read into cost nothing.
+    this.bytes = new Uint8Array(Buffer.allocUnsafeSlow(HEADROOM_BYTES + BUFFER_BYTES[size]).buffer)
   }
 
   /** True when only one user is left: it may write into the buffer again. */
