@@ -20,6 +20,11 @@ const MAX_TOKEN_CHARACTERS = 2048
 const CLOCK_SKEW_SECONDS = 30
 /** A key signs for this long, then the next start makes another. */
 const KEY_AGE_MS = 90 * 24 * 3600 * 1000
+/**
+ * A retired key verifies for this long. A server that has not noticed yet goes on signing with it, so this is more than
+ * the life of a token.
+ */
+const RETIRED_MS = 2 * ACCESS_TOKEN_SECONDS * 1000
 /** At most this often the store is asked for a key we do not know: another server may have made it. */
 const RELOAD_MS = 1000
 
@@ -45,6 +50,11 @@ export interface AccessTokenOptions {
   log: Log
 }
 
+interface Signer {
+  kid: string
+  privateKey: KeyObject
+}
+
 /**
  * Signs and verifies our JWTs: EdDSA only, with keys of our own found by their exact `kid`; whatever else a header asks
  * for (`alg`, `jku`, `jwk`, `x5u`, `crit`) makes the token no token of ours (RFC 8725, sections 3.1 to 3.12).
@@ -52,31 +62,30 @@ export interface AccessTokenOptions {
 export class AccessTokens {
   readonly #options: AccessTokenOptions
   #keys = new Map<string, SigningKey>()
-  #signer: { kid: string; privateKey: KeyObject }
+  #signer: Signer
   #loadedAt: number
 
-  private constructor(options: AccessTokenOptions, signer: { kid: string; privateKey: KeyObject }) {
+  private constructor(options: AccessTokenOptions, signer: Signer) {
     this.#options = options
     this.#signer = signer
     this.#loadedAt = options.now()
   }
 
-  /** Signs with the newest key that is young enough and that our secret opens, else with a new one. */
   static async open(options: AccessTokenOptions): Promise<AccessTokens> {
-    const { store, secret, now, log } = options
-    await deleteSigningKeysRetiredBefore(store, now() - ACCESS_TOKEN_SECONDS * 1000)
-    const young = (await listSigningKeys(store)).filter(
-      (key) => key.retiredAt === null && key.createdAt > now() - KEY_AGE_MS,
-    )
-    let signer: { kid: string; privateKey: KeyObject } | undefined
-    for (const { kid, privateSealed } of young) {
-      const opened = secret.open('signing-key', kid, privateSealed)
-      if (opened === undefined) log.warn({ kid }, 'signing_key.sealed_with_another_secret')
-      else signer ??= { kid, privateKey: privateKeyOf(opened) }
-    }
-    const tokens = new AccessTokens(options, signer ?? (await makeSigningKey(options)))
+    const tokens = new AccessTokens(options, await chooseSigner(options))
     await tokens.#reload()
     return tokens
+  }
+
+  /**
+   * Takes over the key that another server on this database has begun to sign with, replaces one that is too old, and
+   * forgets those whose last token has expired. To be called more often than every `ACCESS_TOKEN_SECONDS`.
+   */
+  async maintain(): Promise<void> {
+    const { store, now } = this.#options
+    await deleteSigningKeysRetiredBefore(store, now() - RETIRED_MS)
+    this.#signer = await chooseSigner(this.#options, this.#signer)
+    await this.#reload()
   }
 
   sign({ userId, familyId }: AccessClaims): Promise<string> {
@@ -139,12 +148,24 @@ export class AccessTokens {
   }
 }
 
+/**
+ * The newest key that is young enough and that our secret opens, else a new one. `current` is kept while it is still the
+ * newest, without opening it again.
+ */
+async function chooseSigner(options: AccessTokenOptions, current?: Signer): Promise<Signer> {
+  const { store, secret, now, log } = options
+  for (const { kid, privateSealed, createdAt, retiredAt } of await listSigningKeys(store)) {
+    if (retiredAt !== null || createdAt <= now() - KEY_AGE_MS) continue
+    if (kid === current?.kid) return current
+    const opened = secret.open('signing-key', kid, privateSealed)
+    if (opened !== undefined) return { kid, privateKey: privateKeyOf(opened) }
+    log.warn({ kid }, 'signing_key.sealed_with_another_secret')
+  }
+  return makeSigningKey(options)
+}
+
 /** Makes a key, stores it and retires the others: what they signed stays good until it expires. */
-async function makeSigningKey({
-  store,
-  secret,
-  now,
-}: AccessTokenOptions): Promise<{ kid: string; privateKey: KeyObject }> {
+async function makeSigningKey({ store, secret, now }: AccessTokenOptions): Promise<Signer> {
   const { publicKey, privateKey } = generateKeyPairSync('ed25519')
   const publicJwk = publicKey.export({ format: 'jwk' })
   const kid = await calculateJwkThumbprint({ kty: 'OKP', crv: 'Ed25519', x: String(publicJwk.x) })

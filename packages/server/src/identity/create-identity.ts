@@ -46,7 +46,7 @@ export async function createIdentity(options: IdentityOptions): Promise<Identity
     failuresByAddress,
     codesByUser: new AttemptLimiter(limits.codesPerUser, now),
   })
-  const stopSweep = startSweep(options)
+  const stopSweep = startSweep(options, tokens)
 
   async function callerOf(bearer: string): Promise<Caller | undefined> {
     if (parseKey(bearer) !== undefined) return credentials.callerOf(bearer)

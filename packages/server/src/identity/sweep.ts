@@ -1,6 +1,7 @@
 import { expiredCredentialIds } from '../store/credentials.ts'
 import { deleteExpiredInvitations } from '../store/invitations.ts'
 import { deleteExpiredSignIns } from '../store/sign-ins.ts'
+import type { AccessTokens } from './access-tokens.ts'
 import { type Context, publishRevoked } from './context.ts'
 
 /** Live sockets of a key end within 1 s of its expiry. */
@@ -11,10 +12,10 @@ const CLEANUP_MS = 10 * 60_000
  * Ends what a key holds open when its time is up, and forgets what nobody can use any more. The returned function stops
  * that, once what runs now has ended.
  */
-export function startSweep(context: Context): () => Promise<void> {
+export function startSweep(context: Context, tokens: AccessTokens): () => Promise<void> {
   const { store, bus, log, now } = context
   let announcedUntil = now()
-  let cleanedAt = 0
+  let cleanedAt = now()
   let running: Promise<void> | undefined
 
   async function sweep(): Promise<void> {
@@ -25,6 +26,7 @@ export function startSweep(context: Context): () => Promise<void> {
     cleanedAt = until
     await deleteExpiredSignIns(store, until)
     await deleteExpiredInvitations(store, until)
+    await tokens.maintain()
   }
 
   const timer = setInterval(() => {

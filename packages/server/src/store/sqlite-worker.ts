@@ -36,11 +36,15 @@ try {
 }
 
 function openDatabase(path: string): DatabaseSync {
-  const db = new DatabaseSync(path, { timeout: 5_000, enableForeignKeyConstraints: true })
-  db.exec('pragma journal_mode = wal')
-  // FULL: an answer means the row is on disk, power cut or not. NORMAL may lose the last commits.
-  db.exec('pragma synchronous = full')
-  return db
+  try {
+    const db = new DatabaseSync(path, { timeout: 5_000, enableForeignKeyConstraints: true })
+    db.exec('pragma journal_mode = wal')
+    // FULL: an answer means the row is on disk, power cut or not. NORMAL may lose the last commits.
+    db.exec('pragma synchronous = full')
+    return db
+  } catch (cause) {
+    throw new Error(`${path} cannot be opened: ${(cause as Error).message}; restore it from a backup`, { cause })
+  }
 }
 
 /**

@@ -8,7 +8,7 @@ import { createIdentity } from '../../src/identity/create-identity.ts'
 import type { Actor, Identity, TokenPair } from '../../src/identity/identity.ts'
 import { openServerSecret } from '../../src/store/server-secret.ts'
 import type { Store } from '../../src/store/store.ts'
-import { type EmptyPlace, silent } from '../store/engines.ts'
+import { silent } from '../store/engines.ts'
 
 export const ADDRESS = '192.0.2.1'
 export const PAGE = { current_page: 1, per_page: 20 }
@@ -34,7 +34,7 @@ export interface IdentityWorld {
   login(emailAddress: string): Promise<TokenPair>
 }
 
-export async function identityWorld(place: EmptyPlace): Promise<IdentityWorld> {
+export async function identityWorld(store: Store): Promise<IdentityWorld> {
   const directory = await mkdtemp(join(tmpdir(), 'cyberun-identity-'))
   onTestFinished(() => rm(directory, { recursive: true }))
   const secret = openServerSecret(join(directory, 'secret.key'))
@@ -51,7 +51,6 @@ export async function identityWorld(place: EmptyPlace): Promise<IdentityWorld> {
   }
   let clock = Date.parse('2026-11-01T12:00:00Z')
   const now = () => clock
-  const store = await place.open()
 
   async function another(): Promise<Identity> {
     const made = await createIdentity({ store, bus, log: silent, now, secret, issuer: 'https://control.example' })

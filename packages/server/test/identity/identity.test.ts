@@ -5,9 +5,9 @@ import { ADDRESS, DAY, HOUR, identityWorld, PAGE, PASSWORD, refusal, refusalCode
 
 const CANNOT = '00000000-0000-7000-8000-000000000000'
 
-onBothEngines('signing in', (empty) => {
+onBothEngines('signing in', ({ emptyStore }) => {
   test('the first start makes a user, a team and a password, and later starts make nothing', async () => {
-    const { identity } = await identityWorld(await empty())
+    const { identity } = await identityWorld(await emptyStore())
     const first = await identity.bootstrap('Owner@Localhost.example')
     if (first === undefined) throw new Error('expected a first user')
     const pair = await identity.login('owner@localhost.EXAMPLE', first.userPassword, ADDRESS)
@@ -19,7 +19,7 @@ onBothEngines('signing in', (empty) => {
   })
 
   test('every failure of a login is the same answer', async () => {
-    const { identity, person } = await identityWorld(await empty())
+    const { identity, person } = await identityWorld(await emptyStore())
     await person('ada')
     const wrongPassword = await refusal(identity.login('ada@example.org', 'wrong', ADDRESS))
     const unknownUser = await refusal(identity.login('nobody@example.org', PASSWORD, ADDRESS))
@@ -31,7 +31,7 @@ onBothEngines('signing in', (empty) => {
   })
 
   test('a refresh token is good once; coming back a second time it ends the whole sign-in', async () => {
-    const { identity, said, person, login } = await identityWorld(await empty())
+    const { identity, said, person, login } = await identityWorld(await emptyStore())
     await person('ada')
     const other = await login('ada@example.org')
     const first = await login('ada@example.org')
@@ -47,7 +47,7 @@ onBothEngines('signing in', (empty) => {
   })
 
   test('of two refreshes at the same time at most one wins', async () => {
-    const { identity, person, login } = await identityWorld(await empty())
+    const { identity, person, login } = await identityWorld(await emptyStore())
     await person('ada')
     const { refreshToken } = await login('ada@example.org')
     const tries = await Promise.allSettled([1, 2, 3].map(() => identity.refresh(refreshToken, ADDRESS)))
@@ -55,7 +55,7 @@ onBothEngines('signing in', (empty) => {
   })
 
   test('an access token lasts an hour, a sign-in as long as it is refreshed', async () => {
-    const { identity, person, login, pass } = await identityWorld(await empty())
+    const { identity, person, login, pass } = await identityWorld(await emptyStore())
     await person('ada')
     let pair = await login('ada@example.org')
     expect(pair.expiresInSeconds).toBe(3600)
@@ -72,7 +72,7 @@ onBothEngines('signing in', (empty) => {
   })
 
   test('a new password ends every sign-in at once', async () => {
-    const { identity, said, person, login } = await identityWorld(await empty())
+    const { identity, said, person, login } = await identityWorld(await emptyStore())
     const { userId } = await person('ada')
     const pairs = [await login('ada@example.org'), await login('ada@example.org')]
     const wrong = await refusal(identity.changePassword(userId, 'wrong', 'new password'))
@@ -88,7 +88,7 @@ onBothEngines('signing in', (empty) => {
   })
 
   test('guessing is slowed down by account and by address; the right password does not count', async () => {
-    const { identity, person, pass } = await identityWorld(await empty())
+    const { identity, person, pass } = await identityWorld(await emptyStore())
     await person('ada')
     for (let i = 0; i < 12; i++) await identity.login('ada@example.org', PASSWORD, ADDRESS)
     for (let i = 0; i < 10; i++) await refusal(identity.login('ada@example.org', `guess ${i}`, `198.51.100.${i}`))
@@ -103,7 +103,7 @@ onBothEngines('signing in', (empty) => {
   })
 
   test('wrong keys are answered 429 after a while, right ones never', async () => {
-    const { identity, team } = await identityWorld(await empty())
+    const { identity, team } = await identityWorld(await emptyStore())
     const { member } = await team('one')
     const { rawKey } = await identity.createCredential(member, { kind: 'integration', displayName: 'ci' })
     for (let i = 0; i < 60; i++)
@@ -114,9 +114,9 @@ onBothEngines('signing in', (empty) => {
   })
 })
 
-onBothEngines('teams', (empty) => {
+onBothEngines('teams', ({ emptyStore }) => {
   test('are private: a stranger has no role, and what is not there looks like what is foreign', async () => {
-    const { identity, team, person } = await identityWorld(await empty())
+    const { identity, team, person } = await identityWorld(await emptyStore())
     const one = await team('one')
     const two = await team('two')
     const stranger = await person('stranger')
@@ -144,7 +144,7 @@ onBothEngines('teams', (empty) => {
   })
 
   test('are listed by pages', async () => {
-    const { identity, person } = await identityWorld(await empty())
+    const { identity, person } = await identityWorld(await emptyStore())
     const { userId } = await person('ada')
     for (let i = 0; i < 5; i++) await identity.createTeam(userId, `team ${i}`)
     const names = async (current_page: number) => {
@@ -155,7 +155,7 @@ onBothEngines('teams', (empty) => {
   })
 
   test('have one owner, who leaves only after giving the team away', async () => {
-    const { identity, team } = await identityWorld(await empty())
+    const { identity, team } = await identityWorld(await emptyStore())
     const { owner, admin, member } = await team('one')
     expect(await refusalCode(identity.removeMember(owner, owner.userId))).toBe('conflict')
     expect(await refusalCode(identity.updateMember(admin, owner.userId, 'viewer'))).toBe('conflict')
@@ -169,7 +169,7 @@ onBothEngines('teams', (empty) => {
   })
 
   test('are left by anybody; only admin and owner remove others, and the keys of who is gone are dead', async () => {
-    const { identity, said, team } = await identityWorld(await empty())
+    const { identity, said, team } = await identityWorld(await emptyStore())
     const { owner, admin, member, viewer } = await team('one')
     const key = await identity.createCredential(member, { kind: 'agent', displayName: 'box' })
     expect(await refusalCode(identity.removeMember(viewer, member.userId))).toBe('forbidden')
@@ -182,7 +182,7 @@ onBothEngines('teams', (empty) => {
   })
 
   test('tell when somebody loses the role that let them work', async () => {
-    const { identity, said, team } = await identityWorld(await empty())
+    const { identity, said, team } = await identityWorld(await emptyStore())
     const { owner, member } = await team('one')
     await identity.updateMember(owner, member.userId, 'admin')
     expect(said['member.removed']).toEqual([])
@@ -191,7 +191,7 @@ onBothEngines('teams', (empty) => {
   })
 
   test('when deleted take their keys with them', async () => {
-    const { identity, said, team } = await identityWorld(await empty())
+    const { identity, said, team } = await identityWorld(await emptyStore())
     const { owner } = await team('one')
     const key = await identity.createCredential(owner, { kind: 'integration', displayName: 'ci' })
     await identity.deleteTeam(owner)
@@ -202,7 +202,7 @@ onBothEngines('teams', (empty) => {
   })
 
   test('are joined by invitation: for one address, once, for a week', async () => {
-    const { identity, team, person, pass } = await identityWorld(await empty())
+    const { identity, team, person, pass } = await identityWorld(await emptyStore())
     const { owner } = await team('one')
     const [ada, eve] = [await person('ada'), await person('eve')]
     const stale = await identity.createInvitation(owner, 'ADA@example.org', 'viewer')
@@ -227,7 +227,7 @@ onBothEngines('teams', (empty) => {
   })
 
   test('let in who has no account yet, with the invitation alone', async () => {
-    const { identity, team } = await identityWorld(await empty())
+    const { identity, team } = await identityWorld(await emptyStore())
     const { owner } = await team('one')
     const { invitationToken } = await identity.createInvitation(owner, 'new@example.org', 'member')
     const register = (token: string) => identity.registerByInvitation(token, 'New', PASSWORD, ADDRESS)
@@ -244,9 +244,9 @@ onBothEngines('teams', (empty) => {
   })
 })
 
-onBothEngines('keys', (empty) => {
+onBothEngines('keys', ({ emptyStore }) => {
   test('say whose they are, of which kind, until revoked; then never again', async () => {
-    const { identity, said, team } = await identityWorld(await empty())
+    const { identity, said, team } = await identityWorld(await emptyStore())
     const { owner, member } = await team('one')
     const made = await identity.createCredential(member, { kind: 'integration', displayName: 'ci' })
     expect(parseKey(made.rawKey)).toBe('sk')
@@ -263,7 +263,7 @@ onBothEngines('keys', (empty) => {
   })
 
   test('are revoked by who made them, an admin or the owner', async () => {
-    const { identity, team } = await identityWorld(await empty())
+    const { identity, team } = await identityWorld(await emptyStore())
     const { admin, member, owner } = await team('one')
     const of = async (actor: typeof member) =>
       (await identity.createCredential(actor, { kind: 'agent', displayName: 'box' })).id
@@ -273,7 +273,7 @@ onBothEngines('keys', (empty) => {
   })
 
   test('expire, and what they hold open is told to end within a second', async () => {
-    const { identity, said, team, pass } = await identityWorld(await empty())
+    const { identity, said, team, pass } = await identityWorld(await emptyStore())
     const { member } = await team('one')
     const made = await identity.createCredential(member, { kind: 'agent', displayName: 'box', expiresInDays: 1 })
     pass(DAY - 1)
@@ -285,7 +285,7 @@ onBothEngines('keys', (empty) => {
   })
 
   test('remember when they were last used, to the minute', async () => {
-    const { identity, team, pass, now } = await identityWorld(await empty())
+    const { identity, team, pass, now } = await identityWorld(await emptyStore())
     const { member } = await team('one')
     const { rawKey } = await identity.createCredential(member, { kind: 'integration', displayName: 'ci' })
     const lastUsed = async () => (await identity.listCredentials(member, undefined, PAGE)).rows[0]?.lastUsedAt
@@ -301,7 +301,7 @@ onBothEngines('keys', (empty) => {
   })
 
   test('are listed by kind and page, newest first, without the secret', async () => {
-    const { identity, team } = await identityWorld(await empty())
+    const { identity, team } = await identityWorld(await emptyStore())
     const { member } = await team('one')
     for (const name of ['a', 'b', 'c']) await identity.createCredential(member, { kind: 'agent', displayName: name })
     const other = await identity.createCredential(member, { kind: 'integration', displayName: 'd' })
@@ -313,9 +313,9 @@ onBothEngines('keys', (empty) => {
   })
 })
 
-onBothEngines('pairing a device', (empty) => {
+onBothEngines('pairing a device', ({ emptyStore }) => {
   test('hands out both keys once, after a person typed the code in any spelling', async () => {
-    const { identity, team } = await identityWorld(await empty())
+    const { identity, team } = await identityWorld(await emptyStore())
     const { member } = await team('one')
     const codes = await identity.startPairing(ADDRESS)
     expect(codes.userCode).toMatch(/^[BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4}$/)
@@ -336,7 +336,7 @@ onBothEngines('pairing a device', (empty) => {
   })
 
   test('is over after five minutes', async () => {
-    const { identity, team, pass } = await identityWorld(await empty())
+    const { identity, team, pass } = await identityWorld(await emptyStore())
     const { member } = await team('one')
     const codes = await identity.startPairing(ADDRESS)
     pass(300 * SECOND)
@@ -345,7 +345,7 @@ onBothEngines('pairing a device', (empty) => {
   })
 
   test('gives nothing to a device whose person was removed in between', async () => {
-    const { identity, team } = await identityWorld(await empty())
+    const { identity, team } = await identityWorld(await emptyStore())
     const { owner, member } = await team('one')
     const codes = await identity.startPairing(ADDRESS)
     await identity.confirmPairing(member, codes.userCode, undefined)
@@ -354,7 +354,7 @@ onBothEngines('pairing a device', (empty) => {
   })
 
   test('is undone with both keys, by the device or by revoking its key', async () => {
-    const { identity, said, team } = await identityWorld(await empty())
+    const { identity, said, team } = await identityWorld(await emptyStore())
     const { owner, member } = await team('one')
     const pair = async () => {
       const codes = await identity.startPairing(ADDRESS)
@@ -377,7 +377,7 @@ onBothEngines('pairing a device', (empty) => {
   })
 
   test('is slow to guess and bounded in number', async () => {
-    const { identity, team } = await identityWorld(await empty())
+    const { identity, team } = await identityWorld(await emptyStore())
     const { member } = await team('one')
     for (let i = 0; i < 10; i++) await refusal(identity.confirmPairing(member, 'BBBB-BBBB', undefined))
     expect(await refusalCode(identity.confirmPairing(member, 'BBBB-BBBB', undefined))).toBe('rate_limited')

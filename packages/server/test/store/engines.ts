@@ -4,59 +4,79 @@ import { join } from 'node:path'
 import { createLog } from '@cyberun/link/log'
 import { lacksPrograms, type Postgres, startPostgres } from '@cyberun/testkit'
 import { afterAll, afterEach, beforeAll, describe } from 'vitest'
-import { openStore, type Store } from '../../src/store/store.ts'
+import { Sql } from '../../src/store/handle.ts'
+import { openStore, type Store, type StoreOptions } from '../../src/store/store.ts'
 
 export const silent = createLog({ level: 'silent', format: 'json' })
 
-/** Where an empty store can be opened, more than once. */
-export interface EmptyPlace {
-  open(): Promise<Store>
+export interface Engines {
+  /** The suite's store with nothing in it: opened once, emptied for each test. */
+  emptyStore(): Promise<Store>
+  /** Opens a store of this test's own, more than once if it likes; what is left open is closed after the test. */
+  ownPlace(): Promise<() => Promise<Store>>
 }
 
-/** Runs `suite` on SQLite and on a real PostgreSQL. Whatever it opened is closed after each test. */
-export function onBothEngines(name: string, suite: (empty: () => Promise<EmptyPlace>) => void): void {
+/** Runs `suite` on SQLite and on a real PostgreSQL. */
+export function onBothEngines(name: string, suite: (engines: Engines) => void): void {
   describe(`${name}, on SQLite`, () => {
-    const cleanUps: (() => Promise<void>)[] = []
-    afterEach(async () => {
-      for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp()
-    })
-    suite(async () => {
-      const dataDir = await mkdtemp(join(tmpdir(), 'cyberun-store-'))
-      cleanUps.push(() => rm(dataDir, { recursive: true }))
-      return placeAt({ dataDir }, cleanUps)
-    })
+    const directories: string[] = []
+    afterAll(() => Promise.all(directories.map((directory) => rm(directory, { recursive: true }))))
+    suite(
+      enginesOf(async () => {
+        const dataDir = await mkdtemp(join(tmpdir(), 'cyberun-store-'))
+        directories.push(dataDir)
+        return { dataDir }
+      }),
+    )
   })
 
   describe.skipIf(lacksPrograms('postgres'))(`${name}, on PostgreSQL`, () => {
-    const cleanUps: (() => Promise<void>)[] = []
     let postgres: Postgres
     let databases = 0
     beforeAll(async () => {
       postgres = await startPostgres()
     })
     afterAll(() => postgres[Symbol.asyncDispose]())
-    afterEach(async () => {
-      for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp()
-    })
-    suite(async () => {
-      const databaseUrl = await postgres.createDatabase(`suite_${++databases}`)
-      return placeAt({ dataDir: 'unused', databaseUrl }, cleanUps)
-    })
+    suite(
+      enginesOf(async () => ({
+        dataDir: 'unused',
+        databaseUrl: await postgres.createDatabase(`suite_${++databases}`),
+      })),
+    )
   })
 }
 
-function placeAt(where: { dataDir: string; databaseUrl?: string }, cleanUps: (() => Promise<void>)[]): EmptyPlace {
+/** Registers its own clean-up, so that it runs before that of whoever made the places. */
+function enginesOf(newPlace: () => Promise<Omit<StoreOptions, 'log'>>): Engines {
+  let shared: Store | undefined
+  const own = new Set<Store>()
+  afterEach(async () => {
+    for (const store of own) await store.close()
+    own.clear()
+  })
+  afterAll(() => shared?.close())
   return {
-    async open() {
-      const store = await openStore({ ...where, log: silent })
-      let closed: Promise<void> | undefined
-      const close = store.close.bind(store)
-      store.close = () => {
-        closed ??= close()
-        return closed
+    async emptyStore() {
+      shared ??= await openStore({ ...(await newPlace()), log: silent })
+      await deleteEverything(shared)
+      return shared
+    },
+    async ownPlace() {
+      const place = await newPlace()
+      return async () => {
+        const store = await openStore({ ...place, log: silent })
+        own.add(store)
+        return store
       }
-      cleanUps.push(() => store.close())
-      return store
     },
   }
+}
+
+/** What hangs on a user or a team goes with it. */
+async function deleteEverything(store: Store): Promise<void> {
+  await store.transaction(async (sql) => {
+    for (const table of ['user_account', 'team', 'pairing', 'signing_key', 'server_state', 'audit_record'] as const) {
+      await Sql.db(sql).deleteFrom(table).execute()
+    }
+  })
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -36,6 +36,12 @@ describe('the data directory', () => {
     await expect(opening).rejects.toThrow(StoreOpenError)
     await expect(opening).rejects.toThrow('/dev/null/x')
   })
+})
+
+test('a file that is no database is refused by name', async () => {
+  await writeFile(join(dataDir, 'cyberun.db'), 'not a database, but long enough to have a header of one'.repeat(20))
+  const opening = openStore({ dataDir, log: silent })
+  await expect(opening).rejects.toThrow(`${join(dataDir, 'cyberun.db')} cannot be opened: file is not a database`)
 })
 
 describe('the writer', () => {

@@ -50,14 +50,14 @@ async function teamOfTwo(store: Store): Promise<void> {
   await insertMember(store, { teamId: 'team-1', userId: 'bob', role: 'member', joinedAt: AT + 1 })
 }
 
-onBothEngines('the store', (empty) => {
+onBothEngines('the store', ({ emptyStore, ownPlace }) => {
   test('gives back what was written, numbers as numbers, also after it was opened again', async () => {
-    const place = await empty()
-    const first = await place.open()
+    const open = await ownPlace()
+    const first = await open()
     await teamOfTwo(first)
     await first.close()
 
-    const store = await place.open()
+    const store = await open()
     expect({ ...(await findUserByEmail(store, 'ada@example.org')) }).toStrictEqual(
       (({ createdAt: _, ...rest }) => rest)(user('ada')),
     )
@@ -70,7 +70,7 @@ onBothEngines('the store', (empty) => {
   })
 
   test('a transaction that throws leaves nothing behind', async () => {
-    const store = await (await empty()).open()
+    const store = await emptyStore()
     const failing = store.transaction(async (sql) => {
       await appendAudit(sql, record('a'))
       throw new Error('changed my mind')
@@ -80,7 +80,7 @@ onBothEngines('the store', (empty) => {
   })
 
   test('of many writes at once only the wrong one fails', async () => {
-    const store = await (await empty()).open()
+    const store = await emptyStore()
     await appendAudit(store, record('050'))
     const ids = Array.from({ length: 100 }, (_, i) => String(i).padStart(3, '0'))
     const results = await Promise.allSettled(ids.map((id) => appendAudit(store, record(id))))
@@ -89,7 +89,7 @@ onBothEngines('the store', (empty) => {
   })
 
   test('what a transaction wrote is seen by others only when it is over', async () => {
-    const store = await (await empty()).open()
+    const store = await emptyStore()
     await store.transaction(async (sql) => {
       await appendAudit(sql, record('a'))
       expect(await auditIds(store)).toEqual([])
@@ -98,7 +98,7 @@ onBothEngines('the store', (empty) => {
   })
 
   test('transactions that wait for each other are run again, and both happen', async () => {
-    const store = await (await empty()).open()
+    const store = await emptyStore()
     await teamOfTwo(store)
     // Only PostgreSQL lets both begin; there each holds what the other wants.
     const together = new Set<string>()
@@ -116,14 +116,14 @@ onBothEngines('the store', (empty) => {
   })
 
   test('a team never has two owners', async () => {
-    const store = await (await empty()).open()
+    const store = await emptyStore()
     await teamOfTwo(store)
     await expect(setRole(store, 'team-1', 'bob', 'owner')).rejects.toThrow()
     expect(await roleOf(store, 'team-1', 'bob')).toBe('member')
   })
 
   test('what is given out once goes to one of many who ask at the same time', async () => {
-    const store = await (await empty()).open()
+    const store = await emptyStore()
     await teamOfTwo(store)
     await insertPairing(store, { deviceCodeHash: 'h', userCode: 'CODE', createdAt: AT, expiresAt: AT + 1000 })
     await approvePairing(store, 'CODE', { userId: 'ada', teamId: 'team-1', deviceName: null }, AT)
@@ -132,7 +132,7 @@ onBothEngines('the store', (empty) => {
   })
 
   test('deleting a team takes its members and leaves its audit', async () => {
-    const store = await (await empty()).open()
+    const store = await emptyStore()
     await teamOfTwo(store)
     await appendAudit(store, record('a'))
     await deleteTeam(store, 'team-1')
@@ -141,17 +141,17 @@ onBothEngines('the store', (empty) => {
   })
 
   test('refuses a schema of a newer release, by name', async () => {
-    const place = await empty()
-    const store = await place.open()
+    const open = await ownPlace()
+    const store = await open()
     await raw`insert into schema_migration (name, timestamp) values ('9999_from_the_future', '')`.execute(Sql.db(store))
     await store.close()
-    const opening = place.open()
+    const opening = open()
     await expect(opening).rejects.toThrow(StoreOpenError)
     await expect(opening).rejects.toThrow('newer release (schema 9999_from_the_future)')
   })
 
   test('once closed every call fails, and none hangs', async () => {
-    const store = await (await empty()).open()
+    const store = await (await ownPlace())()
     await store.close()
     await expect(appendAudit(store, record('a'))).rejects.toThrow()
     await expect(store.transaction((sql) => appendAudit(sql, record('a')))).rejects.toThrow()
