@@ -4,13 +4,12 @@ import { Id, PageMeta, Time } from './common.ts'
 /** Agents as clients see them (contract section 2). */
 
 /** A readable name, unique in the team; by default the machine's host name. */
-export const AgentId = z.string().regex(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/)
+const AgentId = z.string().regex(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/)
 export const AgentParams = z.object({ agentId: AgentId })
 
-export const AGENT_STATUSES = ['idle', 'busy', 'syncing', 'tunnel', 'unhealthy'] as const
-export type AgentStatus = (typeof AGENT_STATUSES)[number]
+const AGENT_STATUSES = ['idle', 'busy', 'syncing', 'tunnel', 'unhealthy'] as const
 
-export const SystemStats = z.object({
+const SystemStats = z.object({
   comfyui_version: z.string().nullable(),
   pytorch_version: z.string().nullable(),
   os_type: z.string(),
@@ -23,7 +22,6 @@ export const SystemStats = z.object({
     }),
   ),
 })
-export type SystemStats = z.output<typeof SystemStats>
 
 export const AgentView = z
   .object({
