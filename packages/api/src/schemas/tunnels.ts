@@ -4,6 +4,7 @@ import { Id, Time } from './common.ts'
 /** Tunnels (contract section 3). */
 
 const TunnelProtocol = z.enum(['http', 'tcp'])
+export type TunnelProtocol = z.output<typeof TunnelProtocol>
 
 export const OpenTunnelBody = z.object({
   target_port: z.int().min(1).max(65535).default(8188),
