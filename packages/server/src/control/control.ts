@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { Duplex } from 'node:stream'
 import { ApiError } from '@cyberun/api'
 import type { Log } from '@cyberun/link/log'
-import { getRequestListener, type HttpBindings } from '@hono/node-server'
+import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import type { Identity } from '../identity/identity.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
@@ -68,7 +68,13 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   // Known once the port is; no call is answered before.
   let url = options.publicUrl ?? ''
   const app = buildApp(options, () => url)
-  const answer = getRequestListener(app.fetch as never, { overrideGlobalObjects: false })
+  const answer = getRequestListener(app.fetch as never, {
+    overrideGlobalObjects: false,
+    errorHandler: (error) => {
+      if (!(error instanceof RequestError)) throw error
+      return renderError(invalid([{ path: 'target', message: 'is not a path' }]))
+    },
+  })
   const checkHeaders = createHeaderCheck(ownNames(options))
   const begin = (incoming: IncomingMessage, outgoing: ServerResponse): ApiError | undefined => {
     beginResponse(incoming, outgoing, options.newRequestId)

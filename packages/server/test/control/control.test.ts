@@ -161,6 +161,16 @@ describe('requests', () => {
     expect(response).not.toContain('200 OK')
   })
 
+  test.each(['/\\evil', '//', '/api/v1/agents/%zz', '/%', '/api/v1/agents/..%2f', '/api/v1//agents'])(
+    'the odd target %s is refused as the contract says',
+    async (target) => {
+      await using control = await controlWith()
+      const head = `GET ${target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer good\r\nX-Team-ID: ${TEAM_ID}\r\n`
+      const response = await rawRequest(control.port, `${head}Connection: close\r\n\r\n`)
+      expect(response).toMatch(/^HTTP\/1.1 40[04] [\s\S]*x-request-id: made-here-1\r\n[\s\S]*"error_message":/i)
+    },
+  )
+
   test('the name of public_url is ours, whatever its case and port', async () => {
     await using control = await controlWith({ publicUrl: 'https://api.example.org' })
     const answer = (host: string) =>
