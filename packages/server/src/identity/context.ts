@@ -29,8 +29,11 @@ export async function audit(sql: Sql, now: number, { userId, detail = {}, ...dee
 }
 
 /** After the commit: everything live that was made with these credentials ends. */
-export function publishRevoked(bus: Bus, credentialIds: readonly string[]): void {
-  for (const credentialId of credentialIds) bus.publish('credential.revoked', { credentialId })
+export function publishEnded({ bus, log }: Context, credentialIds: readonly string[]): void {
+  for (const credentialId of credentialIds) {
+    log.info({ credential_id: credentialId }, 'credential.ended')
+    bus.publish('credential.revoked', { credentialId })
+  }
 }
 
 /** One answer for what does not exist and for what is somebody else's. */

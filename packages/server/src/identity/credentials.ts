@@ -14,7 +14,7 @@ import {
   touchCredential,
 } from '../store/credentials.ts'
 import type { Sql } from '../store/handle.ts'
-import { audit, type Context, notFound, publishRevoked } from './context.ts'
+import { audit, type Context, notFound, publishEnded } from './context.ts'
 import type { Actor, Caller, Credential, Listed, NewCredential } from './identity.ts'
 import { hashSecret } from './secrets.ts'
 
@@ -73,7 +73,7 @@ export class Credentials {
 
   /** Revoking what is revoked already is fine, and announces it again. */
   async revoke(actor: Actor, id: string): Promise<void> {
-    const { store, bus, now } = this.#context
+    const { store, now } = this.#context
     const { userId, teamId } = actor
     const revoked = await store.transaction(async (sql) => {
       const credential = await findCredential(sql, teamId, id)
@@ -85,11 +85,11 @@ export class Credentials {
       await audit(sql, now(), { userId, teamId, action: 'credential.revoked', subject: id })
       return ids
     })
-    publishRevoked(bus, [...new Set([id, ...revoked])])
+    publishEnded(this.#context, [...new Set([id, ...revoked])])
   }
 
   async revokeDevice({ credentialId, teamId }: { credentialId: string; teamId: string }): Promise<void> {
-    const { store, bus, now } = this.#context
+    const { store, now } = this.#context
     const revoked = await store.transaction(async (sql) => {
       const credential = await findCredential(sql, teamId, credentialId)
       if (credential?.kind !== 'device') throw notFound('device')
@@ -97,7 +97,7 @@ export class Credentials {
       await audit(sql, now(), { userId, teamId, action: 'credential.revoked', subject: credentialId })
       return revokeCredential(sql, credentialId, now())
     })
-    publishRevoked(bus, revoked)
+    publishEnded(this.#context, revoked)
   }
 
   /** Whose key this is, if it is good now. `rawKey` is well-formed. */

@@ -2,7 +2,7 @@ import { expiredCredentialIds } from '../store/credentials.ts'
 import { deleteExpiredInvitations } from '../store/invitations.ts'
 import { deleteExpiredSignIns } from '../store/sign-ins.ts'
 import type { AccessTokens } from './access-tokens.ts'
-import { type Context, publishRevoked } from './context.ts'
+import { type Context, publishEnded } from './context.ts'
 
 /** Live sockets of a key end within 1 s of its expiry. */
 const EXPIRY_MS = 500
@@ -13,14 +13,14 @@ const CLEANUP_MS = 10 * 60_000
  * that, once what runs now has ended.
  */
 export function startSweep(context: Context, tokens: AccessTokens): () => Promise<void> {
-  const { store, bus, log, now } = context
+  const { store, log, now } = context
   let announcedUntil = now()
   let cleanedAt = now()
   let running: Promise<void> | undefined
 
   async function sweep(): Promise<void> {
     const until = now()
-    publishRevoked(bus, await expiredCredentialIds(store, announcedUntil, until))
+    publishEnded(context, await expiredCredentialIds(store, announcedUntil, until))
     announcedUntil = until
     if (until - cleanedAt < CLEANUP_MS) return
     cleanedAt = until

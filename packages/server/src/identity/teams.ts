@@ -15,7 +15,7 @@ import {
   renameTeam,
   setRole,
 } from '../store/teams.ts'
-import { audit, type Context, notFound, publishRevoked } from './context.ts'
+import { audit, type Context, notFound, publishEnded } from './context.ts'
 import type { Actor, Listed, Member, TeamMembership } from './identity.ts'
 
 /** Teams and who is in them. */
@@ -56,7 +56,7 @@ export class Teams {
       return ids
     })
     bus.publish('team.deleted', { teamId })
-    publishRevoked(bus, revoked)
+    publishEnded(this.#context, revoked)
   }
 
   async transfer({ userId, teamId }: Actor, newOwnerId: string): Promise<void> {
@@ -104,7 +104,7 @@ export class Teams {
       return revokeCredentialsOf(sql, teamId, userId, now())
     })
     bus.publish('member.removed', { teamId, userId })
-    publishRevoked(bus, revoked)
+    publishEnded(this.#context, revoked)
   }
 }
 

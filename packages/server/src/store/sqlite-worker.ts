@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -37,6 +37,7 @@ try {
 
 function openDatabase(path: string): DatabaseSync {
   try {
+    closeSync(openSync(path, 'a', 0o600)) // made here for its owner only; the files SQLite puts beside it follow its mode
     const db = new DatabaseSync(path, { timeout: 5_000, enableForeignKeyConstraints: true })
     db.exec('pragma journal_mode = wal')
     // FULL: an answer means the row is on disk, power cut or not. NORMAL may lose the last commits.

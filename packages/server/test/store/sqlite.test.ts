@@ -29,6 +29,7 @@ describe('the data directory', () => {
     const inner = join(dataDir, 'a', 'b')
     await (await openStore({ dataDir: inner, log: silent })).close()
     expect((await stat(inner)).mode & 0o777).toBe(0o700)
+    expect((await stat(join(inner, 'cyberun.db'))).mode & 0o777).toBe(0o600)
   })
 
   test('that cannot be made is a clear line', async () => {
