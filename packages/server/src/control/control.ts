@@ -70,10 +70,10 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   const app = buildApp(options, () => url)
   const answer = getRequestListener(app.fetch as never, {
     overrideGlobalObjects: false,
-    errorHandler: (error) => {
-      if (!(error instanceof RequestError)) throw error
-      return renderError(invalid([{ path: 'target', message: 'is not a path' }]))
-    },
+    errorHandler: (error) =>
+      error instanceof RequestError
+        ? renderError(invalid([{ path: 'target', message: 'is not a path' }]))
+        : fail(log, 'without an id', error),
   })
   const checkHeaders = createHeaderCheck(ownNames(options))
   const begin = (incoming: IncomingMessage, outgoing: ServerResponse): ApiError | undefined => {
