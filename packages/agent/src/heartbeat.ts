@@ -36,7 +36,11 @@ export function startHeartbeat(link: Link, readStats: () => SystemStats): Heartb
   // A server that refuses the control stream still carries tunnels; it only shows an older heartbeat.
   stream.accepted.catch(stop)
   const timer = setInterval(beat, HEARTBEAT_MS)
-  void link.closed.then(stop)
+  // Also when the link closes. The control stream must not be what keeps a leaving link open.
+  void link.goingAway.then(() => {
+    stop()
+    stream.end()
+  })
   beat()
 
   function beat(): void {

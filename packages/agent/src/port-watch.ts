@@ -18,14 +18,12 @@ export function watchTunnelPorts(
   signal: AbortSignal,
 ): void {
   let seen: string | undefined
-  let looking = false
 
   async function look(): Promise<void> {
     const mark = await fileMark(file)
-    if (mark === seen || signal.aborted) return
-    const first = seen === undefined
+    const isChanged = seen !== undefined && mark !== seen
     seen = mark
-    if (first) return
+    if (!isChanged || signal.aborted) return
     try {
       const rules = reloadTunnelPorts(env, file)
       apply(rules)
@@ -36,15 +34,12 @@ export function watchTunnelPorts(
     }
   }
 
-  const timer = setInterval(() => {
-    if (looking) return
-    looking = true
-    look()
-      .catch((error: unknown) => log.error({ error }, 'agent.ports_unchanged'))
-      .finally(() => {
-        looking = false
-      })
-  }, LOOK_EVERY_MS)
+  let looking = Promise.resolve()
+  const lookSafely = (): void => {
+    looking = looking.then(look).catch((error: unknown) => log.error({ error }, 'agent.ports_unchanged'))
+  }
+  lookSafely()
+  const timer = setInterval(lookSafely, LOOK_EVERY_MS)
   signal.addEventListener('abort', () => clearInterval(timer), { once: true })
 }
 

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer as createHttpServer, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -31,14 +31,14 @@ export interface AgentsWorld {
   readonly store: Store
   readonly bus: Bus
   readonly owner: Actor
-  /** Where agents dial; stays the same after `goDark`. */
+  /** Where agents dial. */
   readonly gatewayUrl: string
   readonly port: number
   /** Lines of the server's log. */
   readonly lines: string[]
   newKey(): Promise<{ rawKey: string; id: string }>
-  /** Cuts every connection; with `andListen` false the port stays closed until `listen`. */
-  cut(options?: { andListen: boolean }): Promise<void>
+  /** Closes the port, until `listen`; links stay. */
+  deafen(): Promise<void>
   listen(): Promise<void>
 }
 
@@ -87,7 +87,6 @@ export async function agentsWorld(options: WorldOptions = {}): Promise<AgentsWor
     ...(options.limits && { limits: options.limits }),
   })
 
-  const sockets = new Set<Socket>()
   const host = options.host ?? '127.0.0.1'
   let port = 0
   let server: Server | undefined
@@ -95,10 +94,6 @@ export async function agentsWorld(options: WorldOptions = {}): Promise<AgentsWor
   async function listen(): Promise<void> {
     const listening = options.tls ? createHttpsServer(options.tls) : createHttpServer()
     server = listening
-    listening.on('connection', (socket: Socket) => {
-      sockets.add(socket)
-      socket.on('close', () => sockets.delete(socket))
-    })
     listening.on('upgrade', (request, socket, head) => agents.handleUpgrade(request, socket, head))
     await new Promise<void>((resolve, reject) => {
       listening.once('error', reject)
@@ -107,18 +102,16 @@ export async function agentsWorld(options: WorldOptions = {}): Promise<AgentsWor
     port = (listening.address() as AddressInfo).port
   }
 
-  async function cut({ andListen } = { andListen: true }): Promise<void> {
+  async function deafen(): Promise<void> {
     const closing = server
     server = undefined
-    for (const socket of sockets) socket.destroy()
     if (closing) await new Promise((resolve) => closing.close(resolve))
-    if (andListen) await listen()
   }
 
   await listen()
   onTestFinished(async () => {
     await agents.stop(AbortSignal.abort())
-    await cut({ andListen: false })
+    await deafen()
     identity.stop()
     await store.close()
   })
@@ -133,7 +126,7 @@ export async function agentsWorld(options: WorldOptions = {}): Promise<AgentsWor
     port,
     lines,
     newKey: () => identity.createCredential(owner, { kind: 'agent', displayName: 'test' }),
-    cut,
+    deafen,
     listen,
   }
 }
@@ -142,7 +135,7 @@ export async function agentsWorld(options: WorldOptions = {}): Promise<AgentsWor
 export async function startAgent(
   world: Pick<AgentsWorld, 'gatewayUrl'>,
   settings: { agent_key: string; agent_id?: string; [setting: string]: unknown },
-  options: { file?: boolean; nvidiaSmi?: string; onState?: (state: AgentState) => void } = {},
+  options: { file?: string; nvidiaSmi?: string } = {},
 ): Promise<RunningAgent> {
   const dir = await temporaryDirectory()
   const lines: string[] = []
@@ -150,17 +143,14 @@ export async function startAgent(
   const stop = new AbortController()
   let ahead = 0
   const all = { gateway_url: world.gatewayUrl, agent_id: 'studio-7', state_dir: join(dir, 'state'), ...settings }
-  const config = parseAgentConfig(all, {})
+  const config = parseAgentConfig(all, {}, options.file)
   const exit = runAgent(config, {
     log: logInto(lines),
     signal: stop.signal,
     now: () => performance.now() + ahead,
     random: () => 0.1,
     nvidiaSmi: options.nvidiaSmi ?? join(dir, 'no-nvidia-smi'),
-    onState(state) {
-      states.push(state)
-      options.onState?.(state)
-    },
+    onState: (state) => void states.push(state),
   })
   // Whoever waits for it is told; nobody may be waiting yet.
   exit.catch(() => {})
