@@ -29,13 +29,23 @@ export function startSweep(context: Context, tokens: AccessTokens): () => Promis
     await tokens.maintain()
   }
 
+  /** An outage is one line when it begins and one when it ends; the next round starts where the last good one ended. */
+  let failing = false
+  async function round(): Promise<void> {
+    try {
+      await sweep()
+      if (failing) log.info('identity.sweep_works_again')
+      failing = false
+    } catch (error) {
+      if (!failing) log.warn({ error }, 'identity.sweep_failed')
+      failing = true
+    }
+  }
+
   const timer = setInterval(() => {
-    running ??= sweep()
-      // The next round starts where this one failed.
-      .catch((error: unknown) => log.warn({ error }, 'identity.sweep_failed'))
-      .finally(() => {
-        running = undefined
-      })
+    running ??= round().finally(() => {
+      running = undefined
+    })
   }, EXPIRY_MS)
   return async () => {
     clearInterval(timer)

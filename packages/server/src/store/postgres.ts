@@ -23,7 +23,9 @@ export async function openPostgresDialect(url: string, log: Log): Promise<Dialec
   })
   // A connection that dies while a caller has it emits its error besides failing the query: without a listener that
   // would end the process. The pool itself only listens to idle ones.
-  pool.on('connect', (client) => client.on('error', (error) => log.warn({ error }, 'store.connection_lost')))
+  pool.on('connect', (client) =>
+    client.on('error', ({ message }) => log.warn({ error: message }, 'store.connection_lost')),
+  )
   pool.on('error', () => {})
   try {
     await pool.query('select 1')
