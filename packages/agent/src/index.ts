@@ -1,3 +1,4 @@
+export { type RetryCase, retryWait } from './backoff.ts'
 export {
   AGENT_CONFIG_FILE,
   type AgentConfig,
