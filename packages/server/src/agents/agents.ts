@@ -120,11 +120,9 @@ class AgentsHere implements Agents {
     this.#keys.stop()
     const closed = Promise.all([...this.#links.keys(), ...this.#probes].map((link) => link.closed))
     for (const link of [...this.#probes]) link.close(CLOSING.stopping)
-    for (const link of [...this.#links.keys()]) link.goAway(CLOSING.stopping.message, this.#limits.stopDrainMs)
+    for (const link of [...this.#links.keys()]) this.#sendAway(link)
     await Promise.race([closed, aborted(signal)])
-    for (const link of [...this.#links.keys()]) {
-      link.close({ ...CLOSING.stopping, retryAfterMs: this.#options.random() * this.#limits.stopRetrySpreadMs })
-    }
+    for (const link of [...this.#links.keys()]) link.close({ ...CLOSING.stopping, retryAfterMs: this.#returnMs() })
     await closed
     this.#registry.clear()
     await Promise.allSettled(this.#notes)
@@ -244,7 +242,7 @@ class AgentsHere implements Agents {
       },
       'agent.connected',
     )
-    if (this.#stopping) link.goAway(CLOSING.stopping.message, this.#limits.stopDrainMs)
+    if (this.#stopping) this.#sendAway(link)
     void link.closed.then((reason) => this.#unseat(connection, reason))
   }
 
@@ -282,6 +280,15 @@ class AgentsHere implements Agents {
       clearTimeout(over)
       this.#probes.delete(link)
     })
+  }
+
+  #sendAway(link: Link): void {
+    link.goAway(CLOSING.stopping.message, this.#limits.stopDrainMs, this.#returnMs())
+  }
+
+  /** When an agent should be back after this server's restart: not all at the same moment. */
+  #returnMs(): number {
+    return Math.round(this.#options.random() * this.#limits.stopRetrySpreadMs)
   }
 
   #end(whose: (held: HeldLink) => boolean, reason: CloseReason): void {
