@@ -3,11 +3,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createLog } from '@cyberun/link/log'
 import { lacksPrograms, type Postgres, startPostgres } from '@cyberun/testkit'
-import { afterAll, afterEach, beforeAll, describe } from 'vitest'
+import { afterAll, afterEach, describe } from 'vitest'
 import { Sql } from '../../src/store/handle.ts'
 import { openStore, type Store, type StoreOptions } from '../../src/store/store.ts'
 
 export const silent = createLog({ level: 'silent', format: 'json' })
+
+/** One server for all suites of a test file. */
+let postgres: Promise<Postgres> | undefined
+let databases = 0
+afterAll(async () => (await postgres)?.[Symbol.asyncDispose]())
 
 export interface Engines {
   /** The suite's store with nothing in it: opened once, emptied for each test. */
@@ -31,17 +36,12 @@ export function onBothEngines(name: string, suite: (engines: Engines) => void): 
   })
 
   describe.skipIf(lacksPrograms('postgres'))(`${name}, on PostgreSQL`, () => {
-    let postgres: Postgres
-    let databases = 0
-    beforeAll(async () => {
-      postgres = await startPostgres()
-    })
-    afterAll(() => postgres[Symbol.asyncDispose]())
     suite(
-      enginesOf(async () => ({
-        dataDir: 'unused',
-        databaseUrl: await postgres.createDatabase(`suite_${++databases}`),
-      })),
+      enginesOf(async () => {
+        postgres ??= startPostgres()
+        const databaseUrl = await (await postgres).createDatabase(`suite_${++databases}`)
+        return { dataDir: 'unused', databaseUrl }
+      }),
     )
   })
 }

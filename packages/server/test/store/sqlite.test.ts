@@ -2,11 +2,13 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { ApiError } from '@cyberun/api'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { SqliteAnswer } from '../../src/store/sqlite-messages.ts'
 import { SqliteWriter } from '../../src/store/sqlite-writer.ts'
 import { openStore } from '../../src/store/store.ts'
 import { StoreOpenError } from '../../src/store/store-error.ts'
+import { hasUsers } from '../../src/store/users.ts'
 import { silent } from './engines.ts'
 
 let dataDir: string
@@ -43,6 +45,17 @@ test('a file that is no database is refused by name', async () => {
   await writeFile(join(dataDir, 'cyberun.db'), 'not a database, but long enough to have a header of one'.repeat(20))
   const opening = openStore({ dataDir, log: silent })
   await expect(opening).rejects.toThrow(`${join(dataDir, 'cyberun.db')} cannot be opened: file is not a database`)
+})
+
+test('more requests than may wait are told to try again, and the others are served', async () => {
+  const store = await openStore({ dataDir, log: silent })
+  const results = await Promise.allSettled(Array.from({ length: 10_500 }, () => hasUsers(store)))
+  const refused = results.filter((result) => result.status === 'rejected').map(({ reason }) => reason)
+  expect(refused.length).toBeGreaterThan(0)
+  expect(refused.length).toBeLessThanOrEqual(500)
+  expect(refused.every((reason) => reason instanceof ApiError && reason.code === 'unavailable')).toBe(true)
+  expect(await hasUsers(store)).toBe(false)
+  await store.close()
 })
 
 describe('the writer', () => {
