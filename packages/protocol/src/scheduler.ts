@@ -67,7 +67,8 @@ export class Scheduler<S extends Scheduled> {
       ring.first = stream
       ring.last ??= stream
     } else {
-      stream.turnBytes += TURN_BYTES
+      // Never below zero but for what was sent while nobody waited, which took from nobody: there is no debt to carry.
+      stream.turnBytes = TURN_BYTES
       append(ring, stream)
     }
   }
