@@ -77,8 +77,12 @@ export class Connection {
     this.#head = head
     if (end < 0) return 0
     this.#head = undefined
-    if (head.subarray(0, 13).toString() === 'HTTP/1.1 101 ') onReady()
-    else onError(new Error(`upgrade refused: ${head.toString('latin1')}`))
+    if (head.subarray(0, 13).toString() !== 'HTTP/1.1 101 ') {
+      onError(new Error(`upgrade refused: ${head.toString('latin1')}`))
+      this.socket.destroy()
+      return 0
+    }
+    onReady()
     return head.length - end - 4
   }
 }

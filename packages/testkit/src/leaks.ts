@@ -1,10 +1,10 @@
 import { createHook } from 'node:async_hooks'
 
 /** What must not outlive the part that made it. Timers count even when they are unref'd. */
-const WATCHED = new Set(['Timeout', 'Immediate', 'TCPWRAP', 'TCPSERVERWRAP', 'TLSWRAP', 'PIPEWRAP', 'FILEHANDLE'])
+const WATCHED = new Set(['Timeout', 'TCPWRAP', 'TCPSERVERWRAP', 'TLSWRAP', 'PIPEWRAP', 'FILEHANDLE'])
 
 /** Timers of the test runner are none of our business; sockets that were accepted have no frame of ours to go by. */
-const TIMERS = new Set(['Timeout', 'Immediate'])
+const TIMER = 'Timeout'
 const OURS = /\/packages\/\w+\/src\/(?!leaks\.ts)/
 
 export interface LeakWatch extends Disposable {
@@ -23,7 +23,7 @@ export function watchLeaks(): LeakWatch {
     init(id, type) {
       if (!WATCHED.has(type)) return
       const made = new Error(type).stack ?? type
-      if (!TIMERS.has(type) || OURS.test(made)) live.set(id, made)
+      if (type !== TIMER || OURS.test(made)) live.set(id, made)
     },
     destroy(id) {
       live.delete(id)

@@ -54,8 +54,7 @@ function begin(socket: Socket, bytes: Buffer): void {
       socket.on('data', (more) => socket.write(more))
       return
     case 'G':
-      if (/\r\nupgrade: *websocket\r\n/i.test(bytes.toString('latin1'))) upgrade(socket, bytes.toString('latin1'))
-      else answerRequests(socket, bytes)
+      answerRequests(socket, bytes)
       return
     default:
       socket.destroy()
@@ -67,7 +66,7 @@ function pour(socket: Socket): void {
 }
 
 function upgrade(socket: Socket, head: string): void {
-  const key = /\r\nsec-websocket-key: *(\S+)\r\n/i.exec(head)?.[1] ?? ''
+  const key = /\r\nsec-websocket-key: *(\S+)/i.exec(head)?.[1] ?? ''
   const accept = createHash('sha1')
     .update(key + ACCEPT_SALT)
     .digest('base64')
@@ -77,16 +76,21 @@ function upgrade(socket: Socket, head: string): void {
   socket.once('data', (bytes) => begin(socket, bytes))
 }
 
-/** One answer for each end of a head: enough for GET without bodies, pipelined or cut in the middle. */
+/** One answer for each end of a head: enough for GET without bodies, pipelined or cut in the middle, until an upgrade. */
 function answerRequests(socket: Socket, first: Buffer): void {
   let tail = ''
   const answer = (bytes: Buffer) => {
     const heads = (tail + bytes.toString('latin1')).split('\r\n\r\n')
     tail = heads.pop() ?? ''
-    for (const _ of heads) socket.write(ANSWER)
+    for (const head of heads) {
+      if (/\r\nupgrade: *websocket/i.test(head)) {
+        socket.off('data', answer)
+        upgrade(socket, head)
+      } else socket.write(ANSWER)
+    }
   }
-  answer(first)
   socket.on('data', answer)
+  answer(first)
 }
 
 answerParent<ServiceVerbs>({

@@ -1,0 +1,136 @@
+import { type Child, cpuMs, type LoadVerbs, type ServiceVerbs } from '@cyberun/testkit'
+import type { Contender } from './contender.ts'
+import type { Row, Section } from './report.ts'
+import { median } from './statistics.ts'
+
+/** Down is from the service to the client; 1 or 16 connections at once. Targets are ratios. */
+const MEASURES = {
+  D1: { errand: 'download', count: 1, direct: 0.3, haproxy: 1 },
+  D16: { errand: 'download', count: 16, direct: 0.28, haproxy: 1.4 },
+  U1: { errand: 'upload', count: 1, direct: 0.32, haproxy: 1 },
+  U16: { errand: 'upload', count: 16, direct: 0.28, haproxy: 1.4 },
+} as const
+type Measure = keyof typeof MEASURES
+
+const SSH_RATIO = 2
+const CPU_SECONDS_PER_GB = 0.7
+
+export interface BulkSample {
+  gigabytesPerSecond: number
+  /** CPU seconds per gigabyte (1e9 bytes) of the processes at each end of the tunnel. */
+  nearCpu: number
+  farCpu: number
+}
+
+export interface BulkWindow {
+  warmUpMs: number
+  windowMs: number
+}
+
+interface Parts {
+  load: Child<LoadVerbs>
+  service: Child<ServiceVerbs>
+  list: readonly Contender[]
+}
+
+type Samples = Map<Contender['name'], BulkSample[]>
+
+export async function bulkSection(parts: Parts, plan: { rounds: number; bulk: BulkWindow }): Promise<Section> {
+  const rows: Row[] = []
+  for (const measure of Object.keys(MEASURES) as Measure[]) {
+    const samples: Samples = new Map(parts.list.map(({ name }) => [name, []]))
+    for (let round = 0; round < plan.rounds; round++) {
+      for (const contender of parts.list) {
+        samples.get(contender.name)?.push(await measureBulk(contender, measure, parts, plan.bulk))
+      }
+    }
+    rows.push(...bulkRows(measure, samples))
+  }
+  return {
+    title: 'Bulk transfer',
+    method: [
+      'D is download, U upload, the number how many connections at once, counted at the receiver. `tunnel` is a tcp',
+      'session used through its WebSocket relay, `http tunnel` an upgraded connection through an http session; server,',
+      `agent, service and clients are processes of their own. ${plan.rounds} rounds of ${plan.bulk.windowMs} ms windows; ratios are medians of`,
+      "the rounds' ratios, CPU is user and system time per 1e9 bytes.",
+    ].join('\n'),
+    rows,
+  }
+}
+
+function bulkRows(measure: Measure, samples: Samples): Row[] {
+  const targets = MEASURES[measure]
+  const of = (name: Contender['name']) => samples.get(name) ?? []
+  const rate = (name: Contender['name']) => median(of(name).map((sample) => sample.gigabytesPerSecond))
+  /** The median of the ratios of each round, as neighbours in time share the machine's mood. */
+  const ratio = (name: Contender['name'], to: Contender['name']) =>
+    median(of(name).map((sample, round) => sample.gigabytesPerSecond / (of(to)[round]?.gigabytesPerSecond ?? 0)))
+  const cpu = (name: Contender['name'], end: 'nearCpu' | 'farCpu') => median(of(name).map((sample) => sample[end]))
+
+  const rows: Row[] = [...samples.keys()].map((name) => ({
+    measure: `${measure} ${name}`,
+    value: rate(name),
+    unit: 'GB/s',
+  }))
+  rows.push({
+    measure: `${measure} tunnel / direct`,
+    value: ratio('tunnel', 'direct'),
+    unit: '×',
+    target: { atLeast: targets.direct },
+  })
+  if (samples.has('haproxy')) {
+    const value = ratio('tunnel', 'haproxy')
+    rows.push({ measure: `${measure} tunnel / haproxy`, value, unit: '×', target: { atLeast: targets.haproxy } })
+  }
+  if (samples.has('ssh')) {
+    const value = ratio('tunnel', 'ssh')
+    rows.push({ measure: `${measure} tunnel / ssh`, value, unit: '×', target: { atLeast: SSH_RATIO } })
+  }
+  rows.push({ measure: `${measure} http tunnel / direct`, value: ratio('http tunnel', 'direct'), unit: '×' })
+  for (const [end, label] of [
+    ['nearCpu', 'server'],
+    ['farCpu', 'agent'],
+  ] as const) {
+    const value = cpu('tunnel', end)
+    rows.push({ measure: `${measure} ${label} CPU`, value, unit: 's/GB', target: { atMost: CPU_SECONDS_PER_GB } })
+  }
+  return rows
+}
+
+/** Measures one contender once: counted at the receiver, on the receiver's clock, after a warm-up. */
+async function measureBulk(
+  contender: Contender,
+  measure: Measure,
+  children: { load: Child<LoadVerbs>; service: Child<ServiceVerbs> },
+  window: BulkWindow,
+): Promise<BulkSample> {
+  const { errand, count } = MEASURES[measure]
+  const received = () =>
+    errand === 'download' ? children.load.call('received', null) : children.service.call('received', null)
+  const cpu = (pids: readonly number[]) => pids.reduce((sum, pid) => sum + cpuMs(pid), 0)
+
+  await children.load.call('open', { route: contender.route, errand, count })
+  await elapsed(window.warmUpMs)
+  const before = { ...(await received()), near: cpu(contender.near), far: cpu(contender.far) }
+  await elapsed(window.windowMs)
+  const after = { ...(await received()), near: cpu(contender.near), far: cpu(contender.far) }
+  await children.load.call('close', null)
+  await drained(children.service)
+
+  const gigabytes = (after.bytes - before.bytes) / 1e9
+  return {
+    gigabytesPerSecond: gigabytes / ((after.atMs - before.atMs) / 1000),
+    nearCpu: (after.near - before.near) / 1000 / gigabytes,
+    farCpu: (after.far - before.far) / 1000 / gigabytes,
+  }
+}
+
+/** Waits until the service has seen every connection end, so that the next sample starts on a quiet machine. */
+export async function drained(service: Child<ServiceVerbs>): Promise<void> {
+  for (const end = Date.now() + 10_000; (await service.call('connections', null)) > 0; ) {
+    if (Date.now() > end) throw new Error('connections stayed open 10 s after their clients were gone')
+    await elapsed(10)
+  }
+}
+
+export const elapsed = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

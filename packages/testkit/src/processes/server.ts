@@ -1,0 +1,33 @@
+import { createLog } from '@cyberun/link/log'
+import { parseConfig, startServer } from '@cyberun/server'
+import { answerParent } from '../child.ts'
+import { settledBytes } from './settled.ts'
+
+/** A real server in its own process, on a fresh data directory and ports of the system's choice. */
+export interface ServerVerbs {
+  start(order: { dataDir: string; logLevel: 'debug' | 'warn' }): Promise<StartedServer>
+  settledBytes(nothing: null): Promise<number>
+}
+
+export interface StartedServer {
+  edgePort: number
+  /** Where the API is, and the first user. */
+  control: { controlUrl: string; emailAddress: string; userPassword: string; teamId: string }
+}
+
+answerParent<ServerVerbs>({
+  async start({ dataDir, logLevel }) {
+    const config = parseConfig({
+      data: { dir: dataDir },
+      control: { port: 0 },
+      edge: { port: 0 },
+      metrics: { port: 0 },
+    })
+    const log = createLog({ level: logLevel, format: 'json' })
+    const { controlUrl, edgeUrl, firstUser } = await startServer(config, { log, version: '0.0.0-test' })
+    if (firstUser === undefined) throw new Error(`${dataDir} already has users`)
+    const { emailAddress, userPassword, teamId } = firstUser
+    return { edgePort: Number(new URL(edgeUrl).port), control: { controlUrl, emailAddress, userPassword, teamId } }
+  },
+  settledBytes,
+})

@@ -1,0 +1,119 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import {
+  type Child,
+  type LoadVerbs,
+  type Product,
+  type Route,
+  type ServiceVerbs,
+  startLoad,
+  startProduct,
+  startRelay,
+  startService,
+} from '../../src/index.ts'
+
+/** Server, agent, service and each client are processes of their own, so that what is measured is the product. */
+
+const MIB = 1024 * 1024
+/** What a stream that nobody reads may hold: the window every stream starts with (protocol.md, "Limits"). */
+const STALLED_WINDOW_BYTES = 256 * 1024
+
+let directory: string
+let service: Child<ServiceVerbs>
+let servicePort: number
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'cyberun-isolation-'))
+  service = startService()
+  servicePort = (await service.call('listen', null)).port
+})
+
+afterAll(async () => {
+  await service[Symbol.asyncDispose]()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+const elapsed = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
+
+/** Bytes a second that the readers of `load` get, over `windowMs`. */
+async function readingRate(load: Child<LoadVerbs>, windowMs: number): Promise<number> {
+  const before = await load.call('received', null)
+  await elapsed(windowMs)
+  const after = await load.call('received', null)
+  return ((after.bytes - before.bytes) * 1000) / (after.atMs - before.atMs)
+}
+
+function quantile(values: readonly number[], share: number): number {
+  return values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) * share)] ?? Number.NaN
+}
+
+async function relayRoute(product: Product): Promise<Route> {
+  return { kind: 'relay', port: product.edgePort, path: await product.openTunnel(servicePort, 'tcp') }
+}
+
+describe('on loopback', () => {
+  let product: Product
+  let route: Route
+
+  beforeAll(async () => {
+    product = await startProduct(join(directory, 'loopback'))
+    route = await relayRoute(product)
+  })
+  afterAll(() => product[Symbol.asyncDispose]())
+
+  test('a reader that stopped leaves the others their rate, and costs its window', async () => {
+    await using fast = startLoad()
+    await fast.call('open', { route, count: 4, errand: 'download' })
+    await readingRate(fast, 1_000)
+    const memory = async () => ({
+      server: await product.server.call('settledBytes', null),
+      agent: await product.agent.call('settledBytes', null),
+    })
+    const before = await memory()
+    const growth = { server: 0, agent: 0 }
+    const ratios: number[] = []
+    for (let round = 0; round < 5; round++) {
+      const alone = await readingRate(fast, 500)
+      await using stopped = startLoad()
+      await stopped.call('open', { route, count: 1, errand: 'stalled_download' })
+      ratios.push((await readingRate(fast, 500)) / alone)
+      const during = await memory()
+      for (const end of ['server', 'agent'] as const) growth[end] = Math.max(growth[end], during[end] - before[end])
+    }
+    console.log(`rate beside a stopped reader ${quantile(ratios, 0.5).toFixed(2)}, growth ${JSON.stringify(growth)}`)
+    expect(quantile(ratios, 0.5)).toBeGreaterThanOrEqual(0.9)
+    expect(growth.server).toBeLessThanOrEqual(STALLED_WINDOW_BYTES + 8 * MIB)
+    expect(growth.agent).toBeLessThanOrEqual(STALLED_WINDOW_BYTES + 8 * MIB)
+  })
+
+  test('one byte is echoed at most 10 ms later beside a saturating download', async () => {
+    await using typist = startLoad()
+    await using downloader = startLoad()
+    const alone = await typist.call('echo', { route, times: 500 })
+    await downloader.call('open', { route, count: 1, errand: 'download' })
+    await readingRate(downloader, 500)
+    const beside = await typist.call('echo', { route, times: 500 })
+    const added = quantile(beside, 0.99) - quantile(alone, 0.99)
+    console.log(`echo p99 alone ${quantile(alone, 0.99).toFixed(1)} ms, beside a download +${added.toFixed(1)} ms`)
+    expect(added).toBeLessThanOrEqual(10)
+  })
+})
+
+test('with 50 ms of round trip one download reaches 60 MiB/s', async () => {
+  await using relay = startRelay()
+  await using product = await startProduct(join(directory, 'far'), {
+    async dialThrough(edgePort) {
+      const { port } = await relay.call('start', { port: edgePort })
+      await relay.call('set', { delayMs: 25 })
+      return port
+    },
+  })
+  await using load = startLoad()
+  await load.call('open', { route: await relayRoute(product), count: 1, errand: 'download' })
+  await readingRate(load, 2_000) // The window grows with each round trip.
+  const mibPerSecond = (await readingRate(load, 2_000)) / MIB
+  console.log(`one download at 50 ms: ${mibPerSecond.toFixed(0)} MiB/s`)
+  expect(mibPerSecond).toBeGreaterThanOrEqual(60)
+})
