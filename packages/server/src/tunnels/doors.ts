@@ -7,7 +7,7 @@ import { type OwnAnswer, plainPage, redirectAnswer } from './pages.ts'
 import { Refusal } from './refusal.ts'
 import type { CheckedRequest } from './request-checks.ts'
 import { TOKEN_FIELD } from './request-head.ts'
-import { type HostName, splitTunnelPath } from './target.ts'
+import { climbsOut, type HostName, splitTunnelPath } from './target.ts'
 
 /** The open tunnels, by what a request can name them with. */
 export interface TunnelIndex {
@@ -141,6 +141,7 @@ function throughPathDoor(
   settings: DoorSettings,
 ): Routed | OwnAnswer | Refusal {
   if (!tunnel) return new Refusal('not_found', NO_TUNNEL)
+  if (climbsOut(split.rest)) return new Refusal('bad_request', 'the request has a path that climbs out of its tunnel')
   const path = withSlash(split.rest)
   const hasHostDoor = tunnel.facts.protocol === 'http' && isReachable(settings.tunnelDomain, request.host)
   const door = pathDoor(tunnel, `${arrival.scheme}://${arrival.host}`, hasHostDoor)

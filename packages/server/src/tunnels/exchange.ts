@@ -228,7 +228,8 @@ export class Exchange implements UpstreamUser, Visit {
     this.#piece = undefined
     if (this.#answer?.trailers) this.#finish(this.#answer.trailers, piece)
     else if (piece) this.#writePiece(piece)
-    else if (!this.#response.headersSent) this.#response.flushHeaders()
+    // Not flushHeaders(): that would write the bytes of the fields as UTF-8.
+    else this.#response.write('', 'latin1')
   }
 
   onSwitched(rest: Uint8Array): void {
