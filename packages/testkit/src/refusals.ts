@@ -4,6 +4,9 @@ import { type Answer, MalformedMessage, readAnswer } from './http-suite/message.
 import { ScriptedOrigin } from './http-suite/origin.ts'
 import { type DoorFactory, type Visitor, VisitorConnection } from './http-suite/visitor.ts'
 
+/** A connection that is still open then was not closed. */
+const CASE_TIMEOUT_MS = 10_000
+
 /** What stands in a request besides the fault itself. */
 interface Place {
   /** The door's prefix; a target is this and a path. */
@@ -88,7 +91,6 @@ const CHUNKS: Readonly<Record<string, Refusal['bytes']>> = {
   'a chunk extension of 64 KiB': chunked(`5;${'x'.repeat(65_536)}\r\nhello\r\n0\r\n\r\n`),
   'a folded trailer': chunked('0\r\nX-A: 1\r\n folded\r\n\r\n'),
   'a length among the trailers': chunked('0\r\nContent-Length: 5\r\n\r\n'),
-  'Host among the trailers': chunked('0\r\nHost: evil.example\r\n\r\n'),
 }
 
 /** Bytes that are no field line (RFC 9112, section 5). */
@@ -157,7 +159,6 @@ const LINES: Readonly<Record<string, Refusal['bytes']>> = {
   'a method we do not know': line(({ prefix }) => `FROB ${prefix}/x HTTP/1.1`),
   'a method in lower case': line(({ prefix }) => `get ${prefix}/x HTTP/1.1`),
   'a blank before the method': line(({ prefix }) => ` GET ${prefix}/x HTTP/1.1`),
-  'two blanks before the version': line(({ prefix }) => `GET ${prefix}/x  HTTP/1.1`),
   'a blank after the version': line(({ prefix }) => `GET ${prefix}/x HTTP/1.1 `),
   'HTTP/0.9': line(({ prefix }) => `GET ${prefix}/x`),
   'HTTP/1.2': line(({ prefix }) => `GET ${prefix}/x HTTP/1.2`),
@@ -222,7 +223,7 @@ const BEFORE_THE_SERVICE: readonly (readonly [string, readonly Refusal[]])[] = [
 
 /** Holds `factory`'s door against requests that break the rules: refused, closed, and nothing of them at the service. */
 export function runRefusals(factory: DoorFactory): void {
-  describe(`refusals at ${factory.name}`, () => {
+  describe(`refusals at ${factory.name}`, { timeout: CASE_TIMEOUT_MS }, () => {
     let origin: ScriptedOrigin
     let door: Awaited<ReturnType<DoorFactory['start']>>
     let place: Place
@@ -264,8 +265,7 @@ export function runRefusals(factory: DoorFactory): void {
         test(name, async () => {
           const whole: boolean[] = []
           origin.handle(async (request) => {
-            const { complete, trailers } = await request.readBody()
-            whole.push(complete && trailers.every(([field]) => !/^(host|content-length)$/i.test(field)))
+            whole.push((await request.readBody()).complete)
             await request.reply(textAnswer('served'))
           })
           const { answer, ended } = await send(door.visitor, bytes(place))

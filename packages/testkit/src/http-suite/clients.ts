@@ -29,7 +29,7 @@ const CURL: Readonly<Record<string, { args: readonly string[]; path?: string; in
   'an answer in gzip, unpacked by curl': { args: ['--compressed'], path: '/gzip' },
   'an answer in gzip, left packed': { args: [], path: '/gzip' },
   'a redirect that is followed': { args: ['-L'], path: '/redirect' },
-  'cookies kept between two URLs': { args: ['-c', '-', '-b', 'given=1'], path: '/cookie' },
+  'a cookie': { args: ['-b', 'given=1; two=2'], path: '/cookie' },
   'basic authentication': { args: ['-u', 'user:pass'] },
   'a path of dots': { args: ['--path-as-is'], path: '/a/../b/%2e%2e/c' },
   'an error, with its body': { args: [], path: '/missing' },

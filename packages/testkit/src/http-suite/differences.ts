@@ -23,11 +23,19 @@ const HOP_BY_HOP: readonly FieldDifference[] = [
 
 export const REQUEST_DIFFERENCES: readonly FieldDifference[] = [
   ...HOP_BY_HOP,
+  { name: 'cyberun-hop', reason: 'a request that comes back to the edge through its own tunnel is noticed by it' },
   { name: 'x-forwarded-for', reason: 'the visitor’s address, which only the edge knows; inbound ones are dropped' },
   { name: 'x-forwarded-proto', reason: 'the scheme the visitor used; inbound ones are dropped' },
   { name: 'x-forwarded-host', reason: 'the host the visitor asked for, as Host names the local target' },
   { name: 'x-forwarded-port', reason: 'the port the visitor used; inbound ones are dropped' },
-  { name: 'x-forwarded-prefix', reason: 'the path under which the visitor sees the service; inbound ones are dropped' },
+  {
+    name: 'x-forwarded-prefix',
+    reason: 'dropped: only the edge could say it, and at the path door it would hold the token',
+  },
+  ...['forwarded', 'x-real-ip', 'x-client-ip', 'true-client-ip'].map((name) => ({
+    name,
+    reason: 'services behind a proxy believe it about the visitor, so a visitor may not say it',
+  })),
 ]
 
 export const ANSWER_DIFFERENCES: readonly FieldDifference[] = [
@@ -51,10 +59,19 @@ export const PREFIXED_ANSWER_FIELDS: readonly FieldDifference[] = [
 ]
 
 /** Differences that are not fields. */
-export const FRAMING_DIFFERENCES = [
+export const OTHER_DIFFERENCES = [
   {
     name: 'close-delimited becomes chunked',
     reason: 'the visitor’s connection is worth keeping, and a chunked body shows a truncation that a close hides',
+  },
+  {
+    name: 'a visitor that ends its direction of an HTTP connection has left',
+    reason:
+      'an end looks the same whether it still listens or not, and the service must learn within 100 ms that nobody does',
+  },
+  {
+    name: 'request fields with an underscore in their name are dropped',
+    reason: 'gateways behind us read X_A and X-A as one, so they could forge ours',
   },
   { name: 'HTTP version of the answer', reason: 'each hop names its own (RFC 9110, section 2.5)' },
   {

@@ -5,7 +5,7 @@ import { ScriptedOrigin } from './origin.ts'
 import { type DoorFactory, directDoor, type Visitor, VisitorConnection } from './visitor.ts'
 
 /** A case that waits longer than this for an answer has lost it. */
-const CASE_TIMEOUT_MS = 30_000
+const CASE_TIMEOUT_MS = 10_000
 
 /** Runs `groups` through the door that `factory` opens, each compared case also without it. */
 export function runCases(factory: DoorFactory, groups: readonly CaseGroup[]): void {
@@ -52,7 +52,7 @@ export function runCases(factory: DoorFactory, groups: readonly CaseGroup[]): vo
               expect(through).toEqual(without)
             })
           } else {
-            test(one.name, { timeout: CASE_TIMEOUT_MS }, () => one.run(stageFor(door.visitor)))
+            test(one.name, { timeout: one.timeoutMs ?? CASE_TIMEOUT_MS }, () => one.run(stageFor(door.visitor)))
           }
         }
       })

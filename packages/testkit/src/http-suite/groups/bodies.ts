@@ -1,6 +1,7 @@
 import { expect } from 'vitest'
 import { answer, pattern, rawReply, textAnswer } from '../build.ts'
 import { type CaseGroup, compared, comparedSeries, hopVerdict, verdict } from '../cases.ts'
+import type { Field } from '../message.ts'
 
 const SIZES = [0, 1, 2, 1023, 1024, 16_383, 16_384, 65_535, 65_536, 65_537, 262_144, 1_048_577, 8_388_608]
 
@@ -81,9 +82,32 @@ export const framings: CaseGroup = {
   ],
 }
 
+/** Fields that a recipient acts upon at once, so that none of them may come after a body (RFC 9110, section 6.5.1). */
+const NEVER_TRAILERS = ['Host', 'Transfer-Encoding', 'Authorization', 'Cookie', 'X-Forwarded-For', 'Connection']
+
 export const trailers: CaseGroup = {
   name: 'trailers',
   cases: [
+    ...NEVER_TRAILERS.map((name) =>
+      hopVerdict(`${name} among the trailers of a request is not for the service`, async (stage) => {
+        let seen: readonly Field[] = []
+        stage.origin.handle(async (request) => {
+          seen = (await request.readBody()).trailers
+          await request.reply(textAnswer('ok'))
+        })
+        const trailers: Field[] = [
+          [name, 'evil.example'],
+          ['X-Sum', '6'],
+        ]
+        const connection = await stage.connect()
+        const { head } = await connection.exchange({
+          method: 'POST',
+          body: { bytes: 'abc', framing: 'chunked', trailers },
+        })
+        expect([200, 400]).toContain(head.status)
+        expect(seen.map(([field]) => field)).not.toContain(name)
+      }),
+    ),
     compared(
       'of an answer',
       {},
@@ -221,19 +245,22 @@ export const connections: CaseGroup = {
       expect(body.bytes.toString()).toBe('slow')
       expect(body.trailers).toEqual([['X-T', '1']])
     }),
-    verdict('10,000 requests on one connection', async (stage) => {
-      stage.origin.handle(async (request) => {
-        await request.readBody()
-        await request.reply(textAnswer(request.head.target))
-      })
-      const before = stage.origin.connectionCount
-      const connection = await stage.connect()
-      for (let i = 0; i < 10_000; i++) {
-        const { head, body } = await connection.exchange({ target: `/${i}` })
-        if (head.status !== 200 || body.bytes.toString() !== `/${i}`)
-          expect.fail(`request ${i}: ${head.status} ${body.bytes}`)
-      }
-      expect(stage.origin.connectionCount - before, 'connections to the service').toBeLessThanOrEqual(2)
-    }),
+    {
+      ...verdict('10,000 requests on one connection', async (stage) => {
+        stage.origin.handle(async (request) => {
+          await request.readBody()
+          await request.reply(textAnswer(request.head.target))
+        })
+        const before = stage.origin.connectionCount
+        const connection = await stage.connect()
+        for (let i = 0; i < 10_000; i++) {
+          const { head, body } = await connection.exchange({ target: `/${i}` })
+          if (head.status !== 200 || body.bytes.toString() !== `/${i}`)
+            expect.fail(`request ${i}: ${head.status} ${body.bytes}`)
+        }
+        expect(stage.origin.connectionCount - before, 'connections to the service').toBeLessThanOrEqual(2)
+      }),
+      timeoutMs: 60_000,
+    },
   ],
 }

@@ -42,6 +42,9 @@ async function consumeChunks(reader: SocketReader, hash: Hash): Promise<number> 
   }
 }
 
+/** Beyond this a connection is slower than 10 MiB/s. */
+const TIMEOUT_MS = 120_000
+
 /** `blocks` MiB each way, compared by hash and never kept. */
 export const bulk = (blocks: number): CaseGroup => {
   const total = blocks * BLOCK_BYTES
@@ -104,6 +107,6 @@ export const bulk = (blocks: number): CaseGroup => {
         expect(hash.digest('hex')).toBe(sent)
         expect(got).toBe(await uploading)
       }),
-    ],
+    ].map((one) => ({ ...one, timeoutMs: TIMEOUT_MS })),
   }
 }
