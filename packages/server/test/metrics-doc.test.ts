@@ -15,7 +15,7 @@ test('docs/metrics.md names every metric of ours with its type, and no other', a
     const text = await (await fetch(`${server.metricsUrl}/metrics`)).text()
     const served = [...text.matchAll(/^# TYPE (cyberun_\w+) (\w+)$/gm)].map(([, name, type]) => `${name} ${type}`)
     const page = await readFile(join(import.meta.dirname, '../../../docs/metrics.md'), 'utf8')
-    const named = [...page.matchAll(/^\| `(cyberun_\w+)` \| (\w+) \|/gm)].map(([, name, type]) => `${name} ${type}`)
+    const named = [...page.matchAll(/^\| *`(cyberun_\w+)` *\| *(\w+) *\|/gm)].map(([, name, type]) => `${name} ${type}`)
     expect(named.sort()).toEqual(served.sort())
     expect(served.length).toBeGreaterThan(5)
   } finally {
