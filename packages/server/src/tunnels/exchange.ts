@@ -12,7 +12,7 @@ import type { ResponseHead } from './response-parser.ts'
 import { switchingHead } from './switching.ts'
 import type { Upstream, UpstreamLoss, UpstreamUser } from './upstream.ts'
 import { POOL_LIMITS, type UpstreamPool } from './upstream-pool.ts'
-import type { VisitorRequest, VisitorResponse } from './visitor-messages.ts'
+import type { BodyReader, VisitorRequest, VisitorResponse } from './visitor-messages.ts'
 
 /** What all exchanges of an edge share. */
 export interface ExchangeContext {
@@ -48,7 +48,7 @@ const CRLF = Buffer.from('\r\n')
  * One request of a visitor and its answer: from `node:http` to a connection of the pool and back, in both directions at
  * once, nothing gathered but what arrived together. Ends when the answer is complete or either side is gone.
  */
-export class Exchange implements UpstreamUser, Visit {
+export class Exchange implements UpstreamUser, BodyReader, Visit {
   readonly address: string
   readonly #request: VisitorRequest
   readonly #response: VisitorResponse
@@ -107,7 +107,7 @@ export class Exchange implements UpstreamUser, Visit {
   start(): void {
     const { tunnel } = this.#routed
     tunnel.begin(this, this.#context.now())
-    this.#request.exchange = this
+    this.#request.reader = this
     // A fault in a body that came along with its head is found before the next turn: then the service hears nothing.
     if (this.#requestSent) this.#connect()
     else setImmediate(() => this.#connect())
@@ -332,18 +332,18 @@ export class Exchange implements UpstreamUser, Visit {
     leave()
     // What is left of the request is read and dropped, so that the visitor gets to read the answer.
     if (!this.#requestSent) this.#request.resume()
-    this.#request.exchange = undefined
+    this.#request.reader = undefined
     this.#routed.tunnel.end(this, this.#context.now())
     this.#events.onOver()
   }
 }
 
 function takeRequestBytes(this: VisitorRequest, bytes: Buffer): void {
-  this.exchange?.takeRequestBytes(bytes)
+  this.reader?.takeRequestBytes(bytes)
 }
 
 function takeRequestEnd(this: VisitorRequest): void {
-  this.exchange?.takeRequestEnd()
+  this.reader?.takeRequestEnd()
 }
 
 function writeChunk(upstream: Upstream, bytes: Buffer): boolean {

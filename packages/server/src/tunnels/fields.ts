@@ -8,10 +8,6 @@ export type Fields = string[]
 /** RFC 9110, section 5.6.2. */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 
-export function isToken(text: string): boolean {
-  return TOKEN.test(text)
-}
-
 /** Every value of the field called `lowerName`, in order. */
 export function valuesOf(fields: Fields, lowerName: string): string[] {
   const values: string[] = []

@@ -1,13 +1,13 @@
 import { ApiError } from '@cyberun/api'
-import type { LinkStream, StreamEvents } from '@cyberun/link'
+import type { LinkStream } from '@cyberun/link'
 import { type ResetCode, StreamResetError } from '@cyberun/protocol'
 import { type AgentPath, AgentUnreachableError } from '../routing/routing.ts'
 
 /** How long the agent may take to reach its own loopback, parking included. */
 const PROBE_MS = 15_000
 
-/** A probe sends nothing, and what a service says first is of no interest. */
-const DEAF: StreamEvents = { onData() {}, onEnd() {}, onReset() {}, onDrain() {} }
+/** How long the service may take to close its side after we closed ours. */
+const GOODBYE_MS = 1_000
 
 /**
  * Asks the agent to reach a port, and hangs up. Throws `ApiError`: `target_refused`, `port_not_allowed`,
@@ -15,16 +15,26 @@ const DEAF: StreamEvents = { onData() {}, onEnd() {}, onReset() {}, onDrain() {}
  */
 export async function probeTarget(path: AgentPath, port: number, signal: AbortSignal): Promise<void> {
   const patience = AbortSignal.any([signal, AbortSignal.timeout(PROBE_MS)])
-  let stream: LinkStream | undefined
   try {
-    stream = await path.open({ target: { kind: 'tcp', port }, priority: 'interactive' }, DEAF, patience)
-    await Promise.race([stream.accepted, aborted(patience)])
+    const stream = await path.open({ target: { kind: 'tcp', port }, priority: 'interactive' }, undefined, patience)
+    try {
+      await Promise.race([stream.accepted, aborted(patience)])
+    } catch (error) {
+      stream.reset('cancelled')
+      throw error
+    }
+    hangUp(stream)
   } catch (error) {
     signal.throwIfAborted()
     throw probeError(error, port)
-  } finally {
-    stream?.reset('cancelled')
   }
+}
+
+/** With FIN, as a client that changed its mind: some services die of a reset. What the service says is dropped. */
+function hangUp(stream: LinkStream): void {
+  const timer = setTimeout(() => stream.reset('cancelled'), GOODBYE_MS)
+  stream.listen({ onData() {}, onEnd() {}, onReset() {}, onDrain() {}, onClose: () => clearTimeout(timer) })
+  stream.end()
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

@@ -68,6 +68,7 @@ type State =
 
 const LF = 10
 const CR = 13
+const VERSION = Buffer.from('HTTP/1.')
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/
 const FIELD_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*)$/
 /** A size line: hexadecimal digits, then extensions we skip. 13 digits stay below 2^53. */
@@ -174,6 +175,8 @@ export class ResponseParser {
       lf = bytes.indexOf(LF, lf + 1)
     }
     this.#hold(bytes, at, bytes.length, RESPONSE_LIMITS.headBytes, 'a head')
+    // Another protocol may say one line and wait; it is told from HTTP before that.
+    if (this.#state === 'head' && !this.#held.startsLike(VERSION)) this.#fail('sent no HTTP/1.1 status line')
     return bytes.length
   }
 
@@ -344,6 +347,12 @@ class HeldBytes {
   /** The byte `back` places before the end, 1 being the last. */
   last(back: number): number | undefined {
     return back > this.#length ? undefined : this.#bytes[this.#length - back]
+  }
+
+  /** Whether what is held and `start` agree as far as both go. */
+  startsLike(start: Uint8Array): boolean {
+    const length = Math.min(this.#length, start.length)
+    return this.#bytes.compare(start, 0, length, 0, length) === 0
   }
 
   append(source: Uint8Array, from: number, to: number): void {

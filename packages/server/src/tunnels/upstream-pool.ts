@@ -95,10 +95,9 @@ export class UpstreamPool {
     for (const [upstream, since] of this.#ending) if (now - since > POOL_LIMITS.lingerMs) upstream.abort()
   }
 
-  /** Ends every connection now. */
-  close(): void {
-    for (const upstream of [...this.#all]) upstream.abort()
-    this.#idle.length = 0
+  /** The tunnel is over: ends what is idle. Connections in use end with whoever uses them. `sweep` goes on. */
+  close(now: number): void {
+    for (const { upstream } of this.#idle.splice(0)) this.retire(upstream, now)
   }
 
   #leaveIdle(upstream: Upstream): void {

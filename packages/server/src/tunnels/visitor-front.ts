@@ -44,6 +44,8 @@ export class VisitorFront {
   readonly #options: FrontOptions
   readonly #context: ExchangeContext
   readonly #pools = new Map<OpenTunnel, UpstreamPool>()
+  /** Of closed tunnels, until the last connection is gone. */
+  readonly #closing = new Set<UpstreamPool>()
 
   constructor(options: FrontOptions) {
     this.#options = options
@@ -111,6 +113,10 @@ export class VisitorFront {
   sweep(): void {
     const now = this.#options.now()
     for (const pool of this.#pools.values()) pool.sweep(now)
+    for (const pool of this.#closing) {
+      pool.sweep(now)
+      if (pool.size === 0) this.#closing.delete(pool)
+    }
   }
 
   /** Connections to services, for gauges. */
@@ -186,7 +192,8 @@ export class VisitorFront {
     this.#pools.set(tunnel, pool)
     tunnel.onClose(() => {
       this.#pools.delete(tunnel)
-      pool.close()
+      this.#closing.add(pool)
+      pool.close(this.#options.now())
     })
     return pool
   }

@@ -1,12 +1,17 @@
 import { IncomingMessage, ServerResponse } from 'node:http'
-import type { Exchange } from './exchange.ts'
+
+/** Who reads a request's body. */
+export interface BodyReader {
+  takeRequestBytes(bytes: Buffer): void
+  takeRequestEnd(): void
+}
 
 /**
- * Node's two halves of a visitor's request, with a place for the exchange they belong to: listeners can then be plain
- * functions shared by all requests instead of closures made for each.
+ * Node's two halves of a visitor's request, with a place for who reads its body: listeners can then be plain functions
+ * shared by all requests instead of closures made for each.
  */
 export class VisitorRequest extends IncomingMessage {
-  exchange: Exchange | undefined
+  reader: BodyReader | undefined
 }
 
 export class VisitorResponse extends ServerResponse<VisitorRequest> {}
