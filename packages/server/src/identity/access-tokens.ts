@@ -32,7 +32,6 @@ interface SigningKey {
   kid: string
   publicJwk: JsonWebKey
   publicKey: KeyObject
-  retiredAt: number | null
 }
 
 /** What an access token says: who, and by which sign-in. */
@@ -186,9 +185,9 @@ function privateKeyOf(jwk: string): KeyObject {
   return createPrivateKey({ key: JSON.parse(jwk) as JsonWebKey, format: 'jwk' })
 }
 
-function parseRecord({ kid, publicJwk, retiredAt }: SigningKeyRecord): SigningKey {
+function parseRecord({ kid, publicJwk }: SigningKeyRecord): SigningKey {
   const jwk = JSON.parse(publicJwk) as JsonWebKey
-  return { kid, publicJwk: jwk, publicKey: createPublicKey({ key: jwk, format: 'jwk' }), retiredAt }
+  return { kid, publicJwk: jwk, publicKey: createPublicKey({ key: jwk, format: 'jwk' }) }
 }
 
 /**
