@@ -94,8 +94,9 @@ describe('the TCP relay of the edge', () => {
   })
 })
 
+/** A service that accepts and is silent; how its connections end is not its concern. */
 async function listen(): Promise<Server> {
-  const service = createServer().listen(0, '127.0.0.1')
+  const service = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1')
   await once(service, 'listening')
   return service
 }
