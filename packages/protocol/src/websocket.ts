@@ -68,15 +68,18 @@ export function encodeClose(code: number, reason: string): Uint8Array {
 export function applyMask(bytes: Uint8Array, mask: Mask, offset: number): void {
   if (mask === 0) return
   const key = [mask >>> 24, (mask >>> 16) & 0xff, (mask >>> 8) & 0xff, mask & 0xff]
-  // Up to the first aligned address byte by byte, then four bytes at a time: about three times as fast.
+  // Up to the first aligned address byte by byte, then four bytes at a time.
   const head = Math.min(bytes.length, (4 - (bytes.byteOffset & 3)) & 3)
   maskBytes(bytes, 0, head, key, offset)
   const words = (bytes.length - head) >>> 2
-  const rotated = new Uint8Array(4).map((_, i) => key[(offset + head + i) & 3] ?? 0)
-  const word = new Int32Array(rotated.buffer)[0] ?? 0
-  const view = new Int32Array(bytes.buffer, bytes.byteOffset + head, words)
-  for (let i = 0; i < words; i++) view[i] = (view[i] ?? 0) ^ word
+  if (words > 0) maskWords(new Int32Array(bytes.buffer, bytes.byteOffset + head, words), key, offset + head)
   maskBytes(bytes, head + words * 4, bytes.length, key, offset)
+}
+
+function maskWords(words: Int32Array, key: readonly number[], offset: number): void {
+  const rotated = new Uint8Array(4).map((_, i) => key[(offset + i) & 3] ?? 0)
+  const word = new Int32Array(rotated.buffer)[0] ?? 0
+  for (let i = 0; i < words.length; i++) words[i] = (words[i] ?? 0) ^ word
 }
 
 function maskBytes(bytes: Uint8Array, from: number, to: number, key: readonly number[], offset: number): void {
