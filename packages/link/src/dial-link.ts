@@ -3,6 +3,7 @@ import { LIMITS } from '@cyberun/protocol'
 import { type Greeting, LinkConnection } from './link-connection.ts'
 import type { Log } from './log.ts'
 import { PumpSocket } from './pump-socket.ts'
+import { timeLimit } from './time-limit.ts'
 import { DialError, dialTransport } from './transport.ts'
 import type { Link } from './types.ts'
 import { CHALLENGE_HEADER, LINK_SUBPROTOCOL } from './upgrade.ts'
@@ -30,8 +31,8 @@ export interface DialLinkOptions {
 
 /** Dials a server and says hello. Rejects with `DialError`; resolves when the server has welcomed us. */
 export async function dialLink(options: DialLinkOptions): Promise<Link> {
-  const timeout = AbortSignal.timeout(HANDSHAKE_MS)
-  const signal = options.signal ? AbortSignal.any([options.signal, timeout]) : timeout
+  using limit = timeLimit(HANDSHAKE_MS, options.signal)
+  const { signal } = limit
   const { socket, head, subprotocol, headers, isSecure } = await dialTransport({
     url: options.url,
     headers: options.headers,
@@ -45,7 +46,13 @@ export async function dialLink(options: DialLinkOptions): Promise<Link> {
     throw new DialError({ kind: 'protocol', message: `it does not offer ${LINK_SUBPROTOCOL}` })
   }
   const challenge = headers[CHALLENGE_HEADER]
-  return greet(options, PumpSocket.from(socket, head), isSecure, typeof challenge === 'string' ? challenge : '', signal)
+  return await greet(
+    options,
+    PumpSocket.from(socket, head),
+    isSecure,
+    typeof challenge === 'string' ? challenge : '',
+    signal,
+  )
 }
 
 async function greet(

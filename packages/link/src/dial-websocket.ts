@@ -1,5 +1,6 @@
 import { ByteSocket } from './byte-socket.ts'
 import { PumpSocket } from './pump-socket.ts'
+import { timeLimit } from './time-limit.ts'
 import { dialTransport } from './transport.ts'
 import { TCP_SUBPROTOCOL } from './upgrade.ts'
 
@@ -20,12 +21,12 @@ export interface DialWebsocketOptions {
 
 /** Dials a TCP relay, offering `cyberun.tcp.v1`. Rejects with `DialError`. */
 export async function dialWebSocket(options: DialWebsocketOptions): Promise<ByteSocket> {
-  const timeout = AbortSignal.timeout(HANDSHAKE_MS)
+  using limit = timeLimit(HANDSHAKE_MS, options.signal)
   const { socket, head, subprotocol, isSecure } = await dialTransport({
     url: options.url,
     headers: options.headers ?? {},
     subprotocols: [TCP_SUBPROTOCOL],
-    signal: options.signal ? AbortSignal.any([options.signal, timeout]) : timeout,
+    signal: limit.signal,
     ...(options.proxy && { proxy: options.proxy }),
     ...(options.ca !== undefined && { ca: options.ca }),
   })

@@ -67,6 +67,7 @@ export class LinkConnection implements Link {
       onWelcome: (welcome) => {
         this.#welcome = welcome
         options.onWelcome?.(welcome)
+        this.#arm()
       },
       onStream: options.onStream,
       onGoingAway: (reason) => {
@@ -94,6 +95,7 @@ export class LinkConnection implements Link {
   /** The acceptor's yes. */
   accept(welcome: Greeting): void {
     this.#welcome = this.#session.welcome(welcome.software, welcome.fields)
+    this.#arm()
   }
 
   get hello(): Hello {

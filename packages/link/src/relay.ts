@@ -4,6 +4,7 @@ import { type RelayOptions, type RelayResult, relay } from './byte-end.ts'
 import type { ByteSocket } from './byte-socket.ts'
 import { PumpSocket } from './pump-socket.ts'
 import { SocketEnd } from './socket-end.ts'
+import { timeLimit } from './time-limit.ts'
 
 /**
  * Joins a stream and a connected socket, which nobody else may use any more. FIN and RST of each reach the other.
@@ -42,7 +43,8 @@ export interface DialAndRelayOptions extends RelayOptions {
 export async function dialAndRelay(stream: LinkStream, options: DialAndRelayOptions): Promise<RelayResult> {
   let socket: PumpSocket
   try {
-    socket = await dialFirst(options.hosts, options.port, AbortSignal.timeout(options.timeoutMs))
+    using limit = timeLimit(options.timeoutMs)
+    socket = await dialFirst(options.hosts, options.port, limit.signal)
   } catch (error) {
     const failure = dialFailure(error)
     stream.reset(failure)
