@@ -25,7 +25,8 @@ export function retryWait(retry: RetryCase, random: number): number {
   const eager = !retry.answered && retry.downForMs < EAGER_FOR_MS
   const ceiling = Math.min(FIRST_WAIT_MS * 2 ** Math.min(retry.attempt, 20), eager ? EAGER_WAIT_MS : LONGEST_WAIT_MS)
   if (retry.retryAfterMs === undefined) return Math.round(random * ceiling)
-  // Everyone refused at once was told the same: jitter spreads them over as long again, at most a second or our own ceiling.
-  const spread = Math.max(ceiling, Math.min(retry.retryAfterMs, 1_000))
+  // Everyone refused at once may have been told the same, so jitter spreads them; but the server's word weighs more than
+  // our own count of failures.
+  const spread = Math.min(Math.max(ceiling, 1_000), Math.max(retry.retryAfterMs, 1_000))
   return Math.round(retry.retryAfterMs + random * spread)
 }

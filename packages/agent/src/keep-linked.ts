@@ -213,14 +213,10 @@ async function useLink(keeper: Keeper, link: Link): Promise<LinkOver> {
   const unwatch = keeper.onDisturbance((what) => {
     void probe(keeper, link, heartbeat, what)
   })
-  let closed = false
-  void link.closed.then(() => {
-    closed = true
-  })
   const reason = await link.goingAway
   unwatch()
-  // A link that ends without a go-away resolves both promises in one turn of the loop.
-  await new Promise(setImmediate)
+  // A link that ends without a go-away has resolved both promises by now.
+  const closed = await isSettled(link.closed)
   const livedMs = keeper.now() - since
   keeper.log.info(
     { reason: reason.code, hint: reason.message, lived_seconds: Math.round(livedMs / 1000) },
@@ -250,3 +246,9 @@ const DISTURBED = { slept: 'slept', network_changed: 'changed its network' } as 
   Disturbance,
   string
 >
+
+/** Whether a promise that never rejects has resolved already. */
+async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  const pending = Symbol('pending')
+  return (await Promise.race([promise, Promise.resolve(pending)])) !== pending
+}
