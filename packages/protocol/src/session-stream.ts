@@ -109,6 +109,7 @@ export class SessionStream implements LinkStream, Scheduled {
   #state: StreamState
   #sending: SendState = 'open'
   #hasPeerEnded = false
+  #wasAccepted = false
   #resetBy: ResetCode | undefined
   /** What the peer lets us send. */
   #credit: number
@@ -333,8 +334,9 @@ export class SessionStream implements LinkStream, Scheduled {
   }
 
   #settleWaiter(): void {
-    if (this.#state === 'open') this.#waiter?.resolve()
-    if (this.#state === 'over') this.#waiter?.reject(new StreamResetError(this.#resetBy ?? 'cancelled'))
+    if (this.#state === 'open') this.#wasAccepted = true
+    if (this.#wasAccepted) this.#waiter?.resolve()
+    else if (this.#state === 'over') this.#waiter?.reject(new StreamResetError(this.#resetBy ?? 'cancelled'))
   }
 }
 
