@@ -31,8 +31,10 @@ export type HttpCase = ComparedCase | VerdictCase
 export interface Stage {
   readonly origin: ScriptedOrigin
   readonly visitor: Visitor
-  /** A new connection, closed when the case is over. */
+  /** A new connection through the door, closed when the case is over. */
   connect(): Promise<VisitorConnection>
+  /** The same to another place. */
+  connectTo(visitor: Visitor): Promise<VisitorConnection>
 }
 
 /** A named group of cases. */

@@ -4,6 +4,7 @@ import { connections, framings, sizes, trailers } from './groups/bodies.ts'
 import { bulk } from './groups/bulk.ts'
 import { answerFields, requestFields, rewrittenFields } from './groups/fields.ts'
 import { bodiless, interim, methods, ranges, statuses } from './groups/messages.ts'
+import { random } from './groups/random.ts'
 import { streaming } from './groups/streaming.ts'
 import { targets } from './groups/targets.ts'
 import { upgrades } from './groups/upgrades.ts'
@@ -23,7 +24,18 @@ export interface HttpSuiteOptions {
 export function runHttpSuite(factory: DoorFactory, options: HttpSuiteOptions): void {
   runCases(factory, [
     ...[methods, statuses, bodiless, ranges, interim, targets, requestFields, answerFields, rewrittenFields],
-    ...[sizes, framings, trailers, connections, streaming, aborts, upgrades, badAnswers, bulk(options.bulkMebibytes)],
+    ...[
+      sizes,
+      framings,
+      trailers,
+      connections,
+      streaming,
+      aborts,
+      upgrades,
+      badAnswers,
+      random,
+      bulk(options.bulkMebibytes),
+    ],
   ])
   runWebSocketSuite(factory)
 }

@@ -15,15 +15,12 @@ export function runCases(factory: DoorFactory, groups: readonly CaseGroup[]): vo
     let direct: Visitor
     const connections = new Set<VisitorConnection>()
 
-    const stageFor = (visitor: Visitor): Stage => ({
-      origin,
-      visitor,
-      connect: async () => {
-        const connection = await VisitorConnection.open(visitor)
-        connections.add(connection)
-        return connection
-      },
-    })
+    const connectTo = async (visitor: Visitor): Promise<VisitorConnection> => {
+      const connection = await VisitorConnection.open(visitor)
+      connections.add(connection)
+      return connection
+    }
+    const stageFor = (visitor: Visitor): Stage => ({ origin, visitor, connect: () => connectTo(visitor), connectTo })
 
     beforeAll(async () => {
       origin = await ScriptedOrigin.listen()
