@@ -1,5 +1,6 @@
-import { type Client, ClientError, createClient } from '@cyberun/api/client'
+import { type Client, ClientError } from '@cyberun/api/client'
 import { parseKey } from '@cyberun/protocol'
+import { apiClient } from './api-client.ts'
 import type { Context } from './context.ts'
 import { CliError } from './errors.ts'
 import { dataDir, type Quickstart, quickstartPath, readQuickstart } from './quickstart.ts'
@@ -18,7 +19,6 @@ export interface Connection {
 
 /** `cyberun up` with its defaults. */
 export const DEFAULT_URL = 'http://127.0.0.1:8787'
-const CALL_MS = 30_000
 const SIGN_IN = 'sign in with "cyberun login", or set CYBERUN_URL and CYBERUN_KEY'
 
 /**
@@ -53,7 +53,7 @@ export async function connect(context: Context, need: 'key' | 'user'): Promise<C
     const url = context.env['CYBERUN_URL']
     throw new CliError('refused', 'signed_out', `not signed in${url === undefined ? '' : ` to ${url}`}: ${SIGN_IN}`)
   }
-  return { account, client: withDeadline(await clientOf(context, account, need)) }
+  return { account, client: await clientOf(context, account, need) }
 }
 
 async function clientOf(context: Context, account: Account, need: 'key' | 'user'): Promise<Client> {
@@ -62,19 +62,19 @@ async function clientOf(context: Context, account: Account, need: 'key' | 'user'
     case 'key':
       checkKey(account.key)
       if (need === 'user') throw needsUser('CYBERUN_KEY is a key')
-      return createClient({ baseUrl, token: account.key })
+      return apiClient(context, { baseUrl, token: account.key })
     case 'quickstart':
       return need === 'key'
-        ? createClient({ baseUrl, token: account.quickstart.integration_key })
-        : createClient({
+        ? apiClient(context, { baseUrl, token: account.quickstart.integration_key })
+        : apiClient(context, {
             baseUrl,
-            token: await signInOnce(baseUrl, account.quickstart),
+            token: await signInOnce(context, baseUrl, account.quickstart),
             teamId: context.env['CYBERUN_TEAM'] ?? account.quickstart.team_id,
           })
     case 'session':
       if (account.session.kind === 'user') return userClient(context, account.source, baseUrl, account.session.team_id)
       if (need === 'user') throw needsUser('this machine is paired as a device')
-      return createClient({ baseUrl, token: account.session.device_key })
+      return apiClient(context, { baseUrl, token: account.session.device_key })
   }
 }
 
@@ -98,35 +98,25 @@ function userClient(context: Context, path: string, baseUrl: string, storedTeam:
     async call(name, request, signal) {
       const token = await accessToken(context, path)
       try {
-        return await createClient({ baseUrl, token, teamId }).call(name, request, signal)
+        return await apiClient(context, { baseUrl, token, teamId }).call(name, request, signal)
       } catch (error) {
         if (!(error instanceof ClientError && error.code === 'unauthenticated')) throw error
         const renewed = await accessToken(context, path, token)
-        return createClient({ baseUrl, token: renewed, teamId }).call(name, request, signal)
+        return apiClient(context, { baseUrl, token: renewed, teamId }).call(name, request, signal)
       }
     },
   }
 }
 
-async function signInOnce(baseUrl: string, quickstart: Quickstart): Promise<string> {
+async function signInOnce(context: Context, baseUrl: string, quickstart: Quickstart): Promise<string> {
   const { email_address, user_password } = quickstart
   try {
-    const client = withDeadline(createClient({ baseUrl }))
+    const client = apiClient(context, { baseUrl })
     return (await client.call('POST /auth/login', { body: { email_address, user_password } })).access_token
   } catch (error) {
     if (!(error instanceof ClientError && error.code === 'unauthenticated')) throw error
     const message = `the password that "cyberun up" printed is no longer ${email_address}'s: sign in with "cyberun login"`
     throw new CliError('refused', 'unauthenticated', message, { cause: error })
-  }
-}
-
-/** Every call ends: after `CALL_MS`, or earlier when the caller says so. */
-export function withDeadline(client: Client): Client {
-  return {
-    call(name, request, signal) {
-      const deadline = AbortSignal.timeout(CALL_MS)
-      return client.call(name, request, signal === undefined ? deadline : AbortSignal.any([signal, deadline]))
-    },
   }
 }
 

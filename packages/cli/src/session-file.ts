@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { createClient } from '@cyberun/api/client'
+import { apiClient } from './api-client.ts'
 import type { Context } from './context.ts'
 import { CliError } from './errors.ts'
 import { withLock } from './lock.ts'
@@ -94,7 +94,7 @@ function usable(session: Session | undefined, now: number, refused: string | und
 }
 
 async function renew(context: Context, session: UserSession): Promise<UserSession> {
-  const client = createClient({ baseUrl: session.control_url })
+  const client = apiClient(context, { baseUrl: session.control_url })
   const body = { refresh_token: session.refresh_token }
   const answer = await client.call('POST /auth/refresh', { body }, AbortSignal.timeout(LOCK_MS / 2))
   return { ...session, ...tokensOf(context, answer) }

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { AGENT_CONFIG_FILE, agentSocketUrl } from '@cyberun/agent'
-import { proxyFromEnv } from '@cyberun/agent/proxy'
 import pc from 'picocolors'
 import { checkUrl, findAccount } from '../connect.ts'
 import { type Context, printResult } from '../context.ts'
@@ -12,6 +11,7 @@ import { type Check, runSteps } from '../doctor/steps.ts'
 import { CliError } from '../errors.ts'
 import type { ExitName } from '../exit-codes.ts'
 import { readIfThere } from '../private-file.ts'
+import { proxyFor } from '../proxy.ts'
 import { agentKeyPath, dataDir, quickstartPath, readQuickstart } from '../quickstart.ts'
 import { printable } from '../text.ts'
 import { agentConfig } from './agent.ts'
@@ -59,7 +59,7 @@ async function apiRoute(context: Context, options: DoctorOptions): Promise<Route
   const found = url ?? (options.gateway === undefined ? (await findAccount(context))?.controlUrl : undefined)
   if (found === undefined) return undefined
   const target = new URL(found)
-  return { url: target, proxy: proxyOf(context, target), ca: undefined, caRemedy: ENV_CA }
+  return { url: target, proxy: proxyFor(context, target), ca: undefined, caRemedy: ENV_CA }
 }
 
 /** `--gateway`, else the agent's settings, else what `cyberun up` left here. */
@@ -93,18 +93,7 @@ async function edgeRoute(
 
 function fromEnv(context: Context, gateway: string, key: string | undefined) {
   const url = agentSocketUrl(gateway)
-  return { route: { url, proxy: proxyOf(context, url), ca: undefined, caRemedy: ENV_CA }, key }
-}
-
-/** The environment's proxy for a URL; its scheme is read as that of the WebSocket to the same place. */
-function proxyOf(context: Context, url: URL): URL | undefined {
-  const socketUrl = new URL(url)
-  socketUrl.protocol = url.protocol.replace('http', 'ws')
-  try {
-    return proxyFromEnv(socketUrl, context.env)
-  } catch (error) {
-    throw new CliError('usage', 'settings', (error as Error).message, { cause: error })
-  }
+  return { route: { url, proxy: proxyFor(context, url), ca: undefined, caRemedy: ENV_CA }, key }
 }
 
 const MARKS = { ok: pc.green('ok     '), failed: pc.red('FAILED '), skipped: pc.dim('-      ') }

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { type Client, ClientError, createClient } from '@cyberun/api/client'
-import { checkUrl, connect, DEFAULT_URL, urlFromEnv, withDeadline } from '../connect.ts'
+import { type Client, ClientError } from '@cyberun/api/client'
+import { apiClient } from '../api-client.ts'
+import { checkUrl, connect, DEFAULT_URL, urlFromEnv } from '../connect.ts'
 import { type Context, printNote, printResult } from '../context.ts'
 import { CliError } from '../errors.ts'
 import { ask, choose, readStdin } from '../prompts.ts'
@@ -34,11 +35,8 @@ async function signIn(context: Context, url: string, options: LoginOptions): Pro
     ? await readStdin(context)
     : await ask(context, { message: 'Password', option: '--password-stdin', hidden: true })
   const body = { email_address: email, user_password: password }
-  const tokens = tokensOf(
-    context,
-    await withDeadline(createClient({ baseUrl: url })).call('POST /auth/login', { body }),
-  )
-  const client = withDeadline(createClient({ baseUrl: url, token: tokens.access_token }))
+  const tokens = tokensOf(context, await apiClient(context, { baseUrl: url }).call('POST /auth/login', { body }))
+  const client = apiClient(context, { baseUrl: url, token: tokens.access_token })
   const user = await client.call('GET /users/me', {})
   const team = await chooseTeam(context, user.team_list, options.team ?? context.env['CYBERUN_TEAM'])
   await writeSession(sessionPath(context), { kind: 'user', control_url: url, team_id: team.id, ...tokens })
@@ -67,7 +65,7 @@ async function chooseTeam(context: Context, teams: readonly Team[], wanted: stri
 
 /** Shows a code and waits until somebody who is signed in approves it. */
 async function pair(context: Context, url: string): Promise<undefined> {
-  const client = withDeadline(createClient({ baseUrl: url }))
+  const client = apiClient(context, { baseUrl: url })
   const started = await client.call('POST /desktop/pair/start', {})
   const { device_code, user_code } = started
   const ask = `Approve this machine where you are signed in:  cyberun approve ${user_code}`
@@ -120,7 +118,7 @@ export async function logout(context: Context): Promise<undefined> {
   const path = sessionPath(context)
   const session = await readSession(path)
   if (session?.kind === 'device') {
-    const client = withDeadline(createClient({ baseUrl: session.control_url, token: session.device_key }))
+    const client = apiClient(context, { baseUrl: session.control_url, token: session.device_key })
     await client.call('POST /auth/device/revoke', {}).catch((error: unknown) => {
       const why = error instanceof Error ? error.message : String(error)
       printNote(context, `The keys were not revoked (${why}): revoke them with "cyberun keys revoke" elsewhere.`)

@@ -3,7 +3,6 @@ import { join, relative } from 'node:path'
 import { defaultAgentId } from '@cyberun/agent'
 import { createClient } from '@cyberun/api/client'
 import { type Config, dataPath, type RunningServer } from '@cyberun/server'
-import { withDeadline } from '../connect.ts'
 import { type Context, printNote, printResult } from '../context.ts'
 import { aborted, onInterrupt } from '../interrupt.ts'
 import { writePrivate } from '../private-file.ts'
@@ -62,7 +61,7 @@ function announce(
     ...(firstUser && { first_user: { email_address: firstUser.emailAddress, user_password: firstUser.userPassword } }),
     agent: quickstart ? { agent_id: quickstart.agent_id, agent_status: quickstart.agent_status } : null,
     try_next: tryNext(quickstart?.agent_id),
-    data_dir: relative(context.cwd, dir) || dir,
+    data_dir: shortPath(context.cwd, dir),
   }
   printResult(context, about, () => (context.stdout.isTTY ? terminalBanner(about) : plainBanner(about)))
 }
@@ -154,10 +153,17 @@ function portOf(setting: { port: number }, url: string): number {
 async function agentStatus(agent: LocalAgent, quickstart: Quickstart, signal: AbortSignal): Promise<string> {
   const state = await agent.settled(AbortSignal.any([signal, AbortSignal.timeout(AGENT_MS)]))
   if (state !== 'linked') return state
-  const client = withDeadline(createClient({ baseUrl: quickstart.control_url, token: quickstart.integration_key }))
+  const deadline = AbortSignal.any([signal, AbortSignal.timeout(AGENT_MS)])
+  const client = createClient({ baseUrl: quickstart.control_url, token: quickstart.integration_key })
   const params = { agentId: quickstart.agent_id }
-  return client.call('GET /agents/{agentId}', { params }, signal).then(
+  return client.call('GET /agents/{agentId}', { params }, deadline).then(
     (view) => view.agent_status,
     () => state, // the key may have been revoked since; the agent is there all the same
   )
+}
+
+/** Relative when it is below here, as a person would type it. */
+function shortPath(from: string, path: string): string {
+  const short = relative(from, path)
+  return short === '' || short.startsWith('..') ? path : short
 }

@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { proxyFromEnv } from '@cyberun/agent/proxy'
 import type { Client } from '@cyberun/api/client'
 import { type ByteSocket, DialError, type DialFailure, dialWebSocket } from '@cyberun/link'
 import type { Context } from '../context.ts'
 import { CliError } from '../errors.ts'
+import { proxyFor } from '../proxy.ts'
 
 /** A TCP tunnel to one port of an agent, for as long as this command runs. */
 export interface TunnelSession {
@@ -49,7 +49,7 @@ export async function openTunnelSession(
   }
   const dialOnce = (signal: AbortSignal) => {
     const url = new URL(tunnel.tunnel_url)
-    const proxy = proxyFromEnv(url, context.env)
+    const proxy = proxyFor(context, url)
     return dialWebSocket({ url, ...(proxy && { proxy }), signal })
   }
   return {

@@ -14,10 +14,14 @@ export interface Announcement {
   data_dir: string
 }
 
-/** Three commands that show what it does, for the agent that is there. */
+/** Three commands that show what it does, for the agent that is there; each with a comment that a shell ignores. */
 export function tryNext(agentId: string | undefined): string[] {
   const agent = agentId === undefined ? '<agent>' : printable(agentId)
-  return ['npx cyberun agents', `npx cyberun tunnel open ${agent} 9000`, `npx cyberun forward ${agent} 5432`]
+  return [
+    'npx cyberun agents  # who is connected',
+    `npx cyberun tunnel open ${agent} 9000  # a URL for a service on port 9000, such as: python3 -m http.server 9000`,
+    `npx cyberun forward ${agent} 22 --local 2222  # a local port, here for: ssh -p 2222 127.0.0.1`,
+  ]
 }
 
 /** Plain `name: value` lines, for logs and pipes. */
@@ -54,5 +58,6 @@ function rows(about: Announcement): Row[] {
 }
 
 function emphasize(name: string, value: string): string {
-  return name === 'try' ? pc.cyan(value) : value
+  const [command = '', comment] = value.split('  # ')
+  return name === 'try' && comment !== undefined ? `${pc.cyan(command)}  ${pc.dim(`# ${comment}`)}` : value
 }
