@@ -30,6 +30,13 @@ export function findProgram(name: SystemProgram): string | undefined {
   return found.status === 0 ? found.stdout.trim() : undefined
 }
 
+/** The path of a program that the test has asked for with `lacksPrograms`. */
+export function requireProgram(name: SystemProgram): string {
+  const path = findProgram(name)
+  if (path === undefined) throw new Error(`missing ${name} (${REMEDY[name]})`)
+  return path
+}
+
 /**
  * For `describe.skipIf(lacksPrograms(…))`: true, after one line that says what to install, when a program is missing.
  * Where skips are forbidden (`CYBERUN_TEST_SKIPS=forbidden`) a missing program is an error.

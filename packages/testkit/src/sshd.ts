@@ -4,7 +4,7 @@ import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
-import { findProgram, type SystemProgram } from './programs.ts'
+import { requireProgram } from './programs.ts'
 import { runProgram } from './run-program.ts'
 
 /** A real OpenSSH server for this test alone. */
@@ -44,7 +44,7 @@ export async function startSshd(directory: string): Promise<Sshd> {
   // Where a root sshd puts its unprivileged half; Debian makes it when the service starts, and no service runs here.
   if (userInfo().uid === 0) mkdirSync('/run/sshd', { recursive: true })
 
-  const sshd = program('sshd')
+  const sshd = requireProgram('sshd')
   const sockets = new Set<Socket>()
   const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => {
     const child = spawn(sshd, ['-i', '-f', config], { stdio: [socket, socket, 'ignore'] })
@@ -72,12 +72,5 @@ export async function startSshd(directory: string): Promise<Sshd> {
 async function makeKey(path: string): Promise<string> {
   const { status, stderr } = await runProgram('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path])
   if (status !== 0) throw new Error(`ssh-keygen failed: ${stderr}`)
-  return path
-}
-
-/** The path of a program that the test has checked for with `lacksPrograms`. */
-function program(name: SystemProgram): string {
-  const path = findProgram(name)
-  if (path === undefined) throw new Error(`${name} is not installed`)
   return path
 }

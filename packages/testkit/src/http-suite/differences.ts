@@ -1,6 +1,7 @@
 /**
- * Everything that may differ between a visit through the tunnel and one without it. The suite compares the rest to the
- * byte: order, case and number of fields, their values, bodies, trailers, interim answers and how a body ends.
+ * What docs/http.md says to people, for the suite: everything that may differ between a visit
+ * through the tunnel and one without it. The rest is compared to the byte: order, case and number of fields, their values,
+ * bodies, trailers, interim answers and how a body ends.
  */
 
 export interface FieldDifference {
@@ -46,6 +47,8 @@ export const ANSWER_DIFFERENCES: readonly FieldDifference[] = [
     value: /^sandbox /,
     reason: 'a page of the path door shares its origin with other tunnels; the service’s own policy stays beside it',
   },
+  { name: 'strict-transport-security', reason: 'a tunnel does not decide how its host name is reached; dropped' },
+  { name: 'alt-svc', reason: 'as Strict-Transport-Security' },
   { name: 'x-robots-tag', reason: 'a shared tunnel is not for search engines' },
 ]
 

@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocketServer } from 'ws'
 import { type Installation, startInstallation } from '../../src/installation.ts'
-import { findProgram, lacksPrograms } from '../../src/programs.ts'
+import { lacksPrograms, requireProgram } from '../../src/programs.ts'
 
 /** Asks for everything by absolute paths, as most applications do, and shows what came. */
 const PAGE = `<!doctype html><title>service</title><p id="fetched"></p><p id="said"></p><p id="cookies"></p>
@@ -58,7 +58,7 @@ describe.skipIf(lacksPrograms('chromium'))('a tunnel in a browser', () => {
     expect(token).toMatch(/^[\w-]{43}$/)
 
     const args = ['--no-sandbox', '--disable-gpu', ...QUIET]
-    await using browser = await chromium.launch({ executablePath: findProgram('chromium') ?? '', args })
+    await using browser = await chromium.launch({ executablePath: requireProgram('chromium'), args })
     const page = await browser.newPage()
     await page.goto(tunnelUrl)
     await page.waitForFunction(() => document.getElementById('said')?.textContent !== '')

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { pattern } from '../../src/http-suite/build.ts'
 import { type Installation, startInstallation } from '../../src/installation.ts'
 import { type Postgres, startPostgres } from '../../src/postgres.ts'
-import { lacksPrograms } from '../../src/programs.ts'
+import { lacksPrograms, requireProgram } from '../../src/programs.ts'
 import { type ProgramResult, runProgram } from '../../src/run-program.ts'
 import { type Sshd, startSshd } from '../../src/sshd.ts'
 
@@ -62,7 +62,9 @@ describe.skipIf(lacksPrograms('psql', 'pgbench', 'postgres'))('PostgreSQL throug
   })
 
   test('psql cancels a query over a second connection', async () => {
-    const sleeper = spawn('psql', [url, '-XAtqc', 'select pg_sleep(60)'], { stdio: ['ignore', 'ignore', 'pipe'] })
+    const sleeper = spawn(requireProgram('psql'), [url, '-XAtqc', 'select pg_sleep(60)'], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
     const ended = outcomeOf(sleeper)
     const asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
     await expect.poll(async () => (await psql(asleep)).stdout).toBe('1\n')
