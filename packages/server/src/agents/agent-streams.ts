@@ -1,4 +1,4 @@
-import { encodeLine, type LinkStream, lineEvents, type StreamEvents, type StreamHandler } from '@cyberun/link'
+import { encodeLine, type Link, type LinkStream, lineEvents, type StreamEvents } from '@cyberun/link'
 import {
   AGENT_LIMITS,
   type AgentLine,
@@ -8,86 +8,113 @@ import {
   unreachable,
 } from '@cyberun/protocol'
 import type { AgentsLimits } from './limits.ts'
-
-export interface StreamUsers {
-  /** Undefined for a link that only measures: it gets echo streams and nothing else. */
-  onHeartbeat: ((heartbeat: AgentLine) => void) | undefined
-  /** The agent broke a rule of its control stream: the link must end. The message says which, and what is expected. */
-  onFault(message: string): void
-}
+import type { AgentRecord } from './view.ts'
 
 /** Serves the streams that an agent opens on one link: one `control`, a few `echo`. */
-export function createAgentStreams(users: StreamUsers, limits: AgentsLimits, now: () => number): StreamHandler {
-  let control: LinkStream | undefined
-  const echoes = new Set<LinkStream>()
+export class AgentStreams {
+  readonly #record: AgentRecord | undefined
+  readonly #limits: AgentsLimits
+  readonly #now: () => number
+  #link: Link | undefined
+  #control: LinkStream | undefined
+  #echoes: Set<LinkStream> | undefined
 
-  return (stream) => {
+  /** Heartbeats go into `record`. Without one the link only measures: it gets echo streams and nothing else. */
+  constructor(record: AgentRecord | undefined, limits: AgentsLimits, now: () => number) {
+    this.#record = record
+    this.#limits = limits
+    this.#now = now
+  }
+
+  /** The link these streams are on, which ends when the agent breaks a rule. It brings no stream before. */
+  on(link: Link): void {
+    this.#link = link
+  }
+
+  serve(stream: LinkStream): void {
     switch (stream.init.target.kind) {
       case 'control':
-        if (!users.onHeartbeat) stream.reset('unsupported')
-        else if (control) stream.reset('refused')
-        else {
-          control = stream
-          stream.listen(controlEvents(stream, users, limits, now))
-          stream.accept()
-        }
-        return undefined
+        this.#serveControl(stream)
+        return
       case 'echo':
-        if (echoes.size >= limits.echoStreams) stream.reset('refused')
-        else {
-          echoes.add(stream)
-          stream.listen(echoEvents(stream, () => echoes.delete(stream)))
-          stream.accept()
-        }
-        return undefined
+        this.#serveEcho(stream)
+        return
       case 'tcp':
         stream.reset('unsupported')
-        return undefined
+        return
       default:
-        return unreachable(stream.init.target)
+        unreachable(stream.init.target)
     }
   }
-}
 
-function controlEvents(stream: LinkStream, users: StreamUsers, limits: AgentsLimits, now: () => number): StreamEvents {
-  let windowFrom = now()
-  let linesInWindow = 0
-
-  function onLine(line: string): void {
-    if (now() - windowFrom >= limits.controlLinesWindowMs) {
-      windowFrom = now()
-      linesInWindow = 0
+  #serveControl(stream: LinkStream): void {
+    if (!this.#record) stream.reset('unsupported')
+    else if (this.#control) stream.reset('refused')
+    else {
+      this.#control = stream
+      stream.listen(this.#controlEvents(stream, this.#record))
+      stream.accept()
     }
-    if (++linesInWindow > limits.controlLines) {
-      users.onFault(`more than ${limits.controlLines} control lines in ${limits.controlLinesWindowMs / 1000} s`)
-      return
-    }
-    const heartbeat = readLine(line, users)
-    if (!heartbeat) return
-    users.onHeartbeat?.(heartbeat)
-    const answer: ServerLine = { type: 'heartbeat_ok', sequence: heartbeat.sequence }
-    // An agent that writes and never reads gets no more answers rather than our memory.
-    if (stream.queuedBytes < limits.controlQueuedBytes) stream.write(encodeLine(answer))
   }
 
-  return lineEvents(
-    {
-      onLine,
-      onOverlong: () => users.onFault(`a control line may have ${AGENT_LIMITS.controlLineBytes} bytes at most`),
-      onOver: () => stream.end(),
-    },
-    AGENT_LIMITS.controlLineBytes,
-  )
-}
+  #serveEcho(stream: LinkStream): void {
+    this.#echoes ??= new Set()
+    const echoes = this.#echoes
+    if (echoes.size >= this.#limits.echoStreams) stream.reset('refused')
+    else {
+      echoes.add(stream)
+      stream.listen(echoEvents(stream, () => echoes.delete(stream)))
+      stream.accept()
+    }
+  }
 
-/** Undefined for a line of a type this release does not know, which is skipped, and for one that ends the link. */
-function readLine(line: string, users: StreamUsers): AgentLine | undefined {
-  try {
-    return parseAgentLine(line)
-  } catch (error) {
-    if (!(error instanceof FieldError)) throw error
-    users.onFault(error.message)
-    return undefined
+  #controlEvents(stream: LinkStream, record: AgentRecord): StreamEvents {
+    const { controlLines, controlLinesWindowMs, controlQueuedBytes } = this.#limits
+    let windowFrom = this.#now()
+    let linesInWindow = 0
+
+    const onLine = (line: string): void => {
+      const now = this.#now()
+      if (now - windowFrom >= controlLinesWindowMs) {
+        windowFrom = now
+        linesInWindow = 0
+      }
+      if (++linesInWindow > controlLines) {
+        this.#fault(`more than ${controlLines} control lines in ${controlLinesWindowMs / 1000} s`)
+        return
+      }
+      const heartbeat = this.#readLine(line)
+      if (!heartbeat) return
+      record.lastHeartbeatAt = now
+      record.systemStats = heartbeat.system_stats
+      const answer: ServerLine = { type: 'heartbeat_ok', sequence: heartbeat.sequence }
+      // An agent that writes and never reads gets no more answers rather than our memory.
+      if (stream.queuedBytes < controlQueuedBytes) stream.write(encodeLine(answer))
+    }
+
+    return lineEvents(
+      {
+        onLine,
+        onOverlong: () => this.#fault(`a control line may have ${AGENT_LIMITS.controlLineBytes} bytes at most`),
+        onOver: () => stream.end(),
+      },
+      AGENT_LIMITS.controlLineBytes,
+    )
+  }
+
+  /** Undefined for a line of a type this release does not know, which is skipped, and for one that ends the link. */
+  #readLine(line: string): AgentLine | undefined {
+    try {
+      return parseAgentLine(line)
+    } catch (error) {
+      if (!(error instanceof FieldError)) throw error
+      this.#fault(error.message)
+      return undefined
+    }
+  }
+
+  #fault(message: string): void {
+    this.#link?.close({ code: 'protocol_fault', message })
   }
 }
 

@@ -5,14 +5,14 @@ import type { Duplex } from 'node:stream'
 import { ApiError } from '@cyberun/api'
 import { acceptLink, type Link, refuseUpgrade } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
-import { type AgentLine, type CloseReason, type Hello, type StreamHandler, unreachable } from '@cyberun/protocol'
+import { type CloseReason, type Hello, type StreamHandler, unreachable } from '@cyberun/protocol'
 import type { Bus } from '../bus.ts'
 import type { Identity } from '../identity/identity.ts'
 import { noteAgentHeard } from '../store/agents.ts'
 import type { Store } from '../store/store.ts'
 import { AcceptRate } from './accept-rate.ts'
 import { type AgentCaller, admitAgent } from './admission.ts'
-import { createAgentStreams } from './agent-streams.ts'
+import { AgentStreams } from './agent-streams.ts'
 import { agentIdTaken, CLOSING } from './closing.ts'
 import { createKeyWatch, type KeyWatch } from './key-watch.ts'
 import { AGENTS_LIMITS, type AgentsLimits } from './limits.ts'
@@ -35,21 +35,6 @@ export interface AgentsOptions {
   limits?: Partial<AgentsLimits>
 }
 
-/** A live link with the key it was made with: what ends when the key does. */
-interface HeldLink {
-  readonly link: Link
-  readonly teamId: string
-  readonly credentialId: string
-  /** Said go-away: it finishes what it carries, and the agent's next link does not evict it. */
-  draining: boolean
-}
-
-/** Whoever's hello was good: an agent with its seat, or a link that only measures. */
-interface Guest {
-  readonly seat?: Seat
-  readonly onStream: StreamHandler
-}
-
 /** Accepts agents and keeps the list of those connected here. */
 export function createAgents(options: AgentsOptions): Agents {
   return new AgentsHere(options)
@@ -61,7 +46,7 @@ class AgentsHere implements Agents {
   readonly #registry: AgentRegistry
   readonly #acceptRate: AcceptRate
   readonly #keys: KeyWatch
-  readonly #links = new Map<Link, HeldLink>()
+  readonly #links = new Map<Link, AgentConnection>()
   readonly #probes = new Set<Link>()
   /** Notes being written to the store: `stop` waits for them. */
   readonly #notes = new Set<Promise<void>>()
@@ -70,14 +55,14 @@ class AgentsHere implements Agents {
   constructor(options: AgentsOptions) {
     this.#options = options
     this.#limits = { ...AGENTS_LIMITS, ...options.limits }
-    this.#registry = new AgentRegistry(this.#limits, options.now)
+    this.#registry = new AgentRegistry(options.gatewayId, this.#limits, options.now)
     this.#acceptRate = new AcceptRate(this.#limits, options.now())
     this.#keys = createKeyWatch({
       ...options,
       sweepMs: this.#limits.credentialSweepMs,
       credentialsInUse: () => new Set([...this.#links.values()].map(({ credentialId }) => credentialId)),
-      onCredentialEnded: (credentialId) => this.#end((held) => held.credentialId === credentialId, CLOSING.revoked),
-      onTeamEnded: (teamId) => this.#end((held) => held.teamId === teamId, CLOSING.teamDeleted),
+      onCredentialEnded: (ended) => this.#end(({ credentialId }) => credentialId === ended, CLOSING.revoked),
+      onTeamEnded: (ended) => this.#end(({ teamId }) => teamId === ended, CLOSING.teamDeleted),
     })
   }
 
@@ -135,30 +120,25 @@ class AgentsHere implements Agents {
 
   async #accept(caller: AgentCaller, request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     const challenge = randomBytes(32).toString('base64url')
-    // Set by `welcome`, before which the link brings no stream.
-    let guest: Guest | undefined
-    const accepted: Promise<Link> = acceptLink({
+    const guest: Guest = { streams: undefined }
+    let seat: Seat | undefined
+    const link = await acceptLink({
       request,
       socket,
       head,
       challenge,
       welcome: async (hello) => {
-        const end = (reason: CloseReason): void => {
-          accepted.then((link) => link.close(reason), ignore)
-        }
-        const outcome = await this.#receive(caller, hello, challenge, end).catch((error: unknown) => {
-          this.#options.log.error({ error, team_id: caller.teamId }, 'agent.accept_failed')
-          return CLOSING.trouble
-        })
-        if (!('onStream' in outcome)) return outcome
-        guest = outcome
+        const outcome = isProbe(hello) ? this.#admitProbe() : await this.#seatFor(caller, hello, challenge)
+        if (outcome && 'code' in outcome) return outcome
+        seat = outcome
+        guest.streams = new AgentStreams(seat?.record, this.#limits, this.#options.now)
         return welcomeFrom(this.#options.gatewayId)
       },
-      onStream: (stream) => guest?.onStream(stream),
+      onStream: serveStreamsOf(guest),
       log: this.#options.log,
     })
-    const link = await accepted
-    if (guest?.seat) this.#seat({ ...guest.seat, link })
+    guest.streams?.on(link)
+    if (seat) this.#seat({ ...seat, link, isDraining: false })
     else this.#probe(link, caller)
   }
 
@@ -171,33 +151,28 @@ class AgentsHere implements Agents {
     if (retryAfterMs !== undefined) throw busy('Many agents are connecting; wait for your turn.', retryAfterMs)
   }
 
-  /** Decides about a hello: who it is and how its streams are served, or why it may not stay. */
-  async #receive(
-    caller: AgentCaller,
-    hello: Hello,
-    challenge: string,
-    end: (reason: CloseReason) => void,
-  ): Promise<Guest | CloseReason> {
-    const { now } = this.#options
-    const onFault = (message: string): void => end({ code: 'protocol_fault', message })
-    if (isProbe(hello)) {
-      if (this.#probes.size >= this.#limits.probes) return CLOSING.tooManyProbes
-      return { onStream: createAgentStreams({ onHeartbeat: undefined, onFault }, this.#limits, now) }
+  /** Undefined: a link that only measures may stay. */
+  #admitProbe(): CloseReason | undefined {
+    return this.#probes.size >= this.#limits.probes ? CLOSING.tooManyProbes : undefined
+  }
+
+  /** Takes an agent's place for it, or says why it may not stay. Never rejects. */
+  async #seatFor(caller: AgentCaller, hello: Hello, challenge: string): Promise<Seat | CloseReason> {
+    const { log } = this.#options
+    try {
+      const outcome = await seatAgent(caller, hello, challenge, {
+        ...this.#options,
+        resumeWindowMs: this.#limits.resumeWindowMs,
+        machineOf: (teamId, agentId) => this.#registry.machineOf(teamId, agentId),
+      })
+      if ('code' in outcome) {
+        log.info({ team_id: caller.teamId, reason: outcome.code, hint: outcome.message }, 'agent.refused')
+      }
+      return outcome
+    } catch (error) {
+      log.error({ error, team_id: caller.teamId }, 'agent.accept_failed')
+      return CLOSING.trouble
     }
-    const seat = await seatAgent(caller, hello, challenge, {
-      ...this.#options,
-      resumeWindowMs: this.#limits.resumeWindowMs,
-      machineOf: (teamId, agentId) => this.#registry.machineOf(teamId, agentId),
-    })
-    if (!('record' in seat)) {
-      this.#options.log.info({ team_id: caller.teamId, reason: seat.code, hint: seat.message }, 'agent.refused')
-      return seat
-    }
-    const onHeartbeat = (beat: AgentLine): void => {
-      seat.record.lastHeartbeatAt = now()
-      seat.record.systemStats = beat.system_stats
-    }
-    return { seat, onStream: createAgentStreams({ onHeartbeat, onFault }, this.#limits, now) }
   }
 
   /** Lists an agent whose link is made, unless something came in between. */
@@ -224,15 +199,10 @@ class AgentsHere implements Agents {
   }
 
   /** Keeps the link until it closes. The former link of the same machine ends, unless it only finishes what it carries. */
-  #hold(connection: AgentConnection, formerConnection: AgentConnection | undefined): void {
-    const { teamId, credentialId, link, record } = connection
-    const held: HeldLink = { link, teamId, credentialId, draining: false }
-    this.#links.set(link, held)
-    void link.goingAway.then(() => {
-      held.draining = true
-    })
-    const former = formerConnection && this.#links.get(formerConnection.link)
-    if (former && !former.draining) former.link.close(CLOSING.evicted)
+  #hold(connection: AgentConnection, former: AgentConnection | undefined): void {
+    const { teamId, link, record } = connection
+    this.#links.set(link, connection)
+    if (former && !former.isDraining) former.link.close(CLOSING.evicted)
     this.#options.log.info(
       {
         team_id: teamId,
@@ -243,7 +213,14 @@ class AgentsHere implements Agents {
       'agent.connected',
     )
     if (this.#stopping) this.#sendAway(link)
-    void link.closed.then((reason) => this.#unseat(connection, reason))
+    void this.#watch(connection)
+  }
+
+  /** Follows a link to its end. Never rejects. */
+  async #watch(connection: AgentConnection): Promise<void> {
+    await connection.link.goingAway
+    connection.isDraining = true
+    this.#unseat(connection, await connection.link.closed)
   }
 
   #unseat(connection: AgentConnection, reason: CloseReason): void {
@@ -291,8 +268,8 @@ class AgentsHere implements Agents {
     return Math.round(this.#options.random() * this.#limits.stopRetrySpreadMs)
   }
 
-  #end(whose: (held: HeldLink) => boolean, reason: CloseReason): void {
-    for (const held of [...this.#links.values()]) if (whose(held)) held.link.close(reason)
+  #end(whose: (connection: AgentConnection) => boolean, reason: CloseReason): void {
+    for (const connection of [...this.#links.values()]) if (whose(connection)) connection.link.close(reason)
   }
 
   #note(writing: Promise<void>): void {
@@ -314,6 +291,19 @@ class AgentsHere implements Agents {
       { error_code: known.code, error_message: known.message },
       known.retryAfterSeconds === undefined ? {} : { 'retry-after': String(known.retryAfterSeconds) },
     )
+  }
+}
+
+/** What a link under way keeps of its acceptance: nothing of the request, of which there were thousands. */
+interface Guest {
+  /** Set with the welcome; the link brings no stream before. */
+  streams: AgentStreams | undefined
+}
+
+function serveStreamsOf(guest: Guest): StreamHandler {
+  return (stream) => {
+    guest.streams?.serve(stream)
+    return undefined
   }
 }
 

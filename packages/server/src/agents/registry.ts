@@ -4,7 +4,7 @@ import type { AgentsLimits } from './limits.ts'
 import type { Presence } from './types.ts'
 import { type AgentRecord, agentView } from './view.ts'
 
-/** One agent's link, accepted. */
+/** One agent's link, accepted, with the key it was made with: what ends when the key does. */
 export interface AgentConnection {
   readonly teamId: string
   readonly credentialId: string
@@ -14,6 +14,8 @@ export interface AgentConnection {
   readonly generation: number
   readonly record: AgentRecord
   readonly link: Link
+  /** Said go-away: the link finishes what it carries, and the agent's next one does not evict it. */
+  isDraining: boolean
 }
 
 export type AttachOutcome =
@@ -25,8 +27,11 @@ export type AttachOutcome =
 
 interface Listed {
   connection: AgentConnection
-  state: { kind: 'linked' } | { kind: 'between'; forget: NodeJS.Timeout }
+  state: ListedState
 }
+
+type ListedState = { kind: 'linked' } | { kind: 'between'; forget: NodeJS.Timeout }
+const LINKED: ListedState = { kind: 'linked' }
 
 type Waiter = (link: Link | undefined) => void
 
@@ -35,11 +40,13 @@ export class AgentRegistry {
   readonly #teams = new Map<string, Map<string, Listed>>()
   readonly #waiters = new Map<string, Set<Waiter>>()
   readonly #tunnels = new Map<string, Set<string>>()
+  readonly #gatewayId: string
   readonly #limits: AgentsLimits
   readonly #now: () => number
   readonly #startedAt: number
 
-  constructor(limits: AgentsLimits, now: () => number) {
+  constructor(gatewayId: string, limits: AgentsLimits, now: () => number) {
+    this.#gatewayId = gatewayId
     this.#limits = limits
     this.#now = now
     this.#startedAt = now()
@@ -55,7 +62,7 @@ export class AgentRegistry {
     if (listed && listed.connection.generation > connection.generation) return { kind: 'outrun' }
     if (listed && listed.connection.machineKey !== connection.machineKey) return { kind: 'taken' }
     if (listed?.state.kind === 'between') clearTimeout(listed.state.forget)
-    team.set(agentId, { connection, state: { kind: 'linked' } })
+    team.set(agentId, { connection, state: LINKED })
     this.#teams.set(teamId, team)
     this.#wake(teamId, agentId, link)
     return { kind: 'attached', former: listed?.state.kind === 'linked' ? listed.connection : undefined }
@@ -149,8 +156,11 @@ export class AgentRegistry {
 
   #view({ connection, state }: Listed): AgentView {
     const { teamId, record, link } = connection
-    const tunnelOpen = this.#tunnels.has(keyOf(teamId, record.hello.agent_id))
-    return agentView(record, tunnelOpen, state.kind === 'linked' ? link.roundTripMs : undefined)
+    return agentView(record, {
+      gatewayId: this.#gatewayId,
+      tunnelOpen: this.#tunnels.has(keyOf(teamId, record.hello.agent_id)),
+      roundTripMs: state.kind === 'linked' ? link.roundTripMs : undefined,
+    })
   }
 
   #find(teamId: string, agentId: string): Listed | undefined {

@@ -1,5 +1,5 @@
 import type { Greeting } from '@cyberun/link'
-import { type CloseReason, FieldError, type Hello, parseAgentHello } from '@cyberun/protocol'
+import { type AgentHello, type CloseReason, FieldError, type Hello, parseAgentHello } from '@cyberun/protocol'
 import { claimAgent } from '../store/agents.ts'
 import type { Store } from '../store/store.ts'
 import type { AgentCaller } from './admission.ts'
@@ -8,7 +8,7 @@ import { machineProven } from './machine-proof.ts'
 import type { AgentConnection } from './registry.ts'
 
 /** An agent that may take its place once its link is made. */
-export type Seat = Omit<AgentConnection, 'link'>
+export type Seat = Omit<AgentConnection, 'link' | 'isDraining'>
 
 /** A hello that is no agent's: of a link that only measures (`cyberun doctor`). */
 export function isProbe(hello: Hello): boolean {
@@ -34,7 +34,7 @@ export async function seatAgent(
     machineOf(teamId: string, agentId: string): string | undefined
   },
 ): Promise<Seat | CloseReason> {
-  let agent: ReturnType<typeof parseAgentHello>
+  let agent: AgentHello
   try {
     agent = parseAgentHello(hello.fields)
   } catch (error) {
@@ -60,18 +60,13 @@ export async function seatAgent(
     () => [undefined, machineKey].includes(here.machineOf(teamId, agent.agent_id)),
   )
   if (claim.kind === 'taken') return agentIdTaken(agent.agent_id, here.resumeWindowMs)
-  return {
-    teamId,
-    credentialId,
-    machineKey,
-    generation: claim.generation,
-    record: {
-      hello: agent,
-      gatewayId: here.gatewayId,
-      connectedAt: at,
-      tasksCompleted: claim.tasksCompleted,
-      lastHeartbeatAt: at,
-      systemStats: agent.system_stats,
-    },
+  const { machine: _, system_stats: systemStats, ...said } = agent
+  const record = {
+    hello: said,
+    connectedAt: at,
+    tasksCompleted: claim.tasksCompleted,
+    lastHeartbeatAt: at,
+    systemStats,
   }
+  return { teamId, credentialId, machineKey, generation: claim.generation, record }
 }

@@ -1,10 +1,9 @@
 import type { AgentView } from '@cyberun/api'
 import type { AgentHello, SystemStats } from '@cyberun/protocol'
 
-/** What is known of a listed agent, as far as clients are shown it. */
+/** What an agent said of itself, as far as clients are shown it. There are thousands: nothing is kept twice. */
 export interface AgentRecord {
-  readonly hello: AgentHello
-  readonly gatewayId: string
+  readonly hello: Omit<AgentHello, 'machine' | 'system_stats'>
   readonly connectedAt: number
   readonly tasksCompleted: number
   lastHeartbeatAt: number
@@ -12,11 +11,14 @@ export interface AgentRecord {
 }
 
 /** An agent as clients see it (contract section 2). Times are milliseconds since 1970. */
-export function agentView(record: AgentRecord, tunnelOpen: boolean, roundTripMs: number | undefined): AgentView {
+export function agentView(
+  record: AgentRecord,
+  here: { gatewayId: string; tunnelOpen: boolean; roundTripMs: number | undefined },
+): AgentView {
   const { hello, systemStats } = record
   return {
     agent_id: hello.agent_id,
-    agent_status: tunnelOpen ? 'tunnel' : 'idle',
+    agent_status: here.tunnelOpen ? 'tunnel' : 'idle',
     agent_labels: [...hello.labels],
     last_heartbeat: new Date(record.lastHeartbeatAt).toISOString(),
     agent_version: hello.agent_version,
@@ -34,7 +36,7 @@ export function agentView(record: AgentRecord, tunnelOpen: boolean, roundTripMs:
     connected_at: new Date(record.connectedAt).toISOString(),
     tasks_completed: record.tasksCompleted,
     system_stats: { ...systemStats, gpu_devices: systemStats.gpu_devices.map((device) => ({ ...device })) },
-    gateway_id: record.gatewayId,
-    round_trip_ms: roundTripMs === undefined ? null : Math.round(roundTripMs * 100) / 100,
+    gateway_id: here.gatewayId,
+    round_trip_ms: here.roundTripMs === undefined ? null : Math.round(here.roundTripMs * 100) / 100,
   }
 }

@@ -38,6 +38,7 @@ function connection(
     machineKey: options.machine ?? 'machine-1',
     generation,
     link: fakeLink(),
+    isDraining: false,
     record: {
       hello: {
         agent_id: agentId,
@@ -47,10 +48,7 @@ function connection(
         tool: null,
         tool_version: null,
         gpu_capacity: 1,
-        system_stats: stats,
-        machine: { public_key: 'k', signature: 's' },
       },
-      gatewayId: 'gw-1',
       connectedAt: 0,
       tasksCompleted: 3,
       lastHeartbeatAt: 5_000,
@@ -64,7 +62,7 @@ const signal = (): AbortSignal => new AbortController().signal
 let registry: AgentRegistry
 beforeEach(() => {
   vi.useFakeTimers()
-  registry = new AgentRegistry(LIMITS, () => Date.now())
+  registry = new AgentRegistry('gw-1', LIMITS, () => Date.now())
   vi.advanceTimersByTime(LIMITS.resumeWindowMs)
 })
 afterEach(() => void vi.useRealTimers())
@@ -187,7 +185,7 @@ describe('waiting for an agent', () => {
   })
 
   test('right after the start every agent may be on its way', async () => {
-    const fresh = new AgentRegistry(LIMITS, () => Date.now())
+    const fresh = new AgentRegistry('gw-1', LIMITS, () => Date.now())
     expect(fresh.presence('team-1', 'a')).toBe('between')
     const waiting = fresh.nextLink('team-1', 'a', signal())
     const next = connection('a', 1)
