@@ -160,6 +160,8 @@ export class ResponseParser {
 
   /** Lines up to and including an empty one: a head or a trailer section. */
   #readSection(bytes: Uint8Array, at: number): number {
+    // Another protocol may say one line and wait for ours: it is told from HTTP by its first bytes.
+    if (this.#state === 'head' && this.#isOtherProtocol(bytes, at)) this.#fail('sent no HTTP/1.1 status line')
     let lf = bytes.indexOf(LF, at)
     while (lf >= 0) {
       if (this.#byteBefore(bytes, at, lf, 1) !== CR) this.#fail('sent a line that ends in a bare LF')
@@ -175,9 +177,14 @@ export class ResponseParser {
       lf = bytes.indexOf(LF, lf + 1)
     }
     this.#hold(bytes, at, bytes.length, RESPONSE_LIMITS.headBytes, 'a head')
-    // Another protocol may say one line and wait; it is told from HTTP before that.
-    if (this.#state === 'head' && !this.#held.startsLike(VERSION)) this.#fail('sent no HTTP/1.1 status line')
     return bytes.length
+  }
+
+  #isOtherProtocol(bytes: Uint8Array, at: number): boolean {
+    for (let i = this.#held.length; i < VERSION.length && at < bytes.length; i++, at++) {
+      if (bytes[at] !== VERSION[i]) return true
+    }
+    return false
   }
 
   /** The byte `back` places before `index`, in what came with this push from `at` on or in what is held before it. */
@@ -347,12 +354,6 @@ class HeldBytes {
   /** The byte `back` places before the end, 1 being the last. */
   last(back: number): number | undefined {
     return back > this.#length ? undefined : this.#bytes[this.#length - back]
-  }
-
-  /** Whether what is held and `start` agree as far as both go. */
-  startsLike(start: Uint8Array): boolean {
-    const length = Math.min(this.#length, start.length)
-    return this.#bytes.compare(start, 0, length, 0, length) === 0
   }
 
   append(source: Uint8Array, from: number, to: number): void {

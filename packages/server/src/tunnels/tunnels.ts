@@ -27,7 +27,10 @@ export interface TunnelsOptions {
   bus: Bus
   log: Log
   now: () => number
-  agents: Pick<Agents, 'get' | 'holdTunnel'>
+  agents: {
+    /** Anything for an agent that is listed now. */
+    get(teamId: string, agentId: string): unknown
+  } & Pick<Agents, 'holdTunnel'>
   routing: Routing
   secret: ServerSecret
   /** The edge's public address without a slash at its end; asked for when a tunnel's URL is shown. */
@@ -43,6 +46,13 @@ export interface TunnelCaller {
 
 /** Why a tunnel ended, in log and audit. */
 type CloseCause = 'closed' | 'idle' | 'revoked'
+
+interface Closing {
+  tunnel: OpenTunnel
+  cause: CloseCause
+  actor: string
+  at: number
+}
 
 /** A tunnel nobody visits is closed after this long. */
 const IDLE_TIMEOUT_MS = 30 * 60_000
@@ -62,6 +72,8 @@ export class Tunnels implements TunnelIndex {
   readonly #bySession = new Map<string, OpenTunnel>()
   readonly #byTokenHash = new Map<string, OpenTunnel>()
   readonly #byLabel = new Map<string, OpenTunnel>()
+  /** Ended, but the store could not be told yet. */
+  readonly #unwritten = new Set<Closing>()
   readonly #releases: (() => void)[] = []
   #sweeping: Promise<void> | undefined
   #sweepAgain = false
@@ -102,7 +114,7 @@ export class Tunnels implements TunnelIndex {
     signal: AbortSignal,
   ): Promise<OpenedTunnel> {
     const { agents, routing, store, secret, now, log } = this.#options
-    const path = agents.get(teamId, agentId) && routing.pathTo(teamId, agentId)
+    const path = agents.get(teamId, agentId) === undefined ? undefined : routing.pathTo(teamId, agentId)
     if (!path) {
       await this.#requireAgent(teamId, agentId)
       throw new ApiError(
@@ -146,6 +158,9 @@ export class Tunnels implements TunnelIndex {
     const tunnel = this.#add(record, token)
     // A right that ended since the caller was let in is noticed here, not by the first visitor.
     await this.#sweepNow()
+    if (!this.#bySession.has(sessionId)) {
+      throw new ApiError('forbidden', 'The key, sign-in or role that was to open this tunnel has just been withdrawn.')
+    }
     log.info(
       { session_id: sessionId, team_id: teamId, agent_id: agentId, target_port: record.targetPort },
       'tunnel.opened',
@@ -195,7 +210,7 @@ export class Tunnels implements TunnelIndex {
   }
 
   async #requireAgent(teamId: string, agentId: string): Promise<void> {
-    if (this.#options.agents.get(teamId, agentId)) return
+    if (this.#options.agents.get(teamId, agentId) !== undefined) return
     if (await agentExists(this.#options.store, teamId, agentId)) return
     throw new ApiError('not_found', 'There is no such agent in this team.')
   }
@@ -298,6 +313,7 @@ export class Tunnels implements TunnelIndex {
     const now = this.#options.now()
     // Taken before the store is asked: a tunnel opened meanwhile is not among the answers.
     const open = [...this.#bySession.values()]
+    for (const closing of [...this.#unwritten]) await this.#writeClosed(closing)
     if (open.length === 0) return
     const inForce = await tunnelsInForce(this.#options.store, now)
     for (const tunnel of open) {
@@ -310,18 +326,26 @@ export class Tunnels implements TunnelIndex {
   }
 
   async #close(tunnel: OpenTunnel, cause: CloseCause, actor: string): Promise<void> {
-    const { sessionId, teamId, agentId } = tunnel.facts
+    const { sessionId } = tunnel.facts
     // Out of reach first, then ended, then written down: no visitor gets in between.
     if (!this.#bySession.delete(sessionId)) return
     this.#byTokenHash.delete(hashOf(tunnel.facts.token))
     this.#byLabel.delete(tunnel.label)
     tunnel.close()
-    const { store, now, log, bus } = this.#options
-    const at = now()
+    const closing = { tunnel, cause, actor, at: this.#options.now() }
+    this.#unwritten.add(closing)
+    await this.#writeClosed(closing)
+  }
+
+  async #writeClosed(closing: Closing): Promise<void> {
+    const { tunnel, cause, actor, at } = closing
+    const { sessionId, teamId, agentId } = tunnel.facts
+    const { store, log, bus } = this.#options
     await store.transaction(async (sql) => {
       if (!(await closeTunnel(sql, useOf(tunnel), at))) return
       await appendAudit(sql, auditOf(tunnel.facts, at, actor, 'tunnel.closed', { agent_id: agentId, cause }))
     })
+    if (!this.#unwritten.delete(closing)) return
     log.info({ session_id: sessionId, team_id: teamId, agent_id: agentId, cause }, 'tunnel.closed')
     bus.publish('tunnel.closed', { sessionId })
   }

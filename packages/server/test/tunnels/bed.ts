@@ -23,12 +23,9 @@ export const SILENT = createLog({ level: 'silent', format: 'json' })
 
 export async function startBed(options: Partial<EdgeOptions> = {}): Promise<Bed> {
   await using stack = new AsyncDisposableStack()
-  const { server, agent, close } = await linkPair()
+  const { agent, routing, close } = await startAgentLink()
   stack.defer(close)
   const tunnels = new Set<OpenTunnel>()
-  const routing: Routing = {
-    pathTo: () => ({ open: async (init, events) => server.open(init, events) }),
-  }
   const edge = await startEdge({
     host: '127.0.0.1',
     port: 0,
@@ -83,7 +80,11 @@ export async function startBed(options: Partial<EdgeOptions> = {}): Promise<Bed>
   }
 }
 
-async function linkPair(): Promise<{ server: Link; agent: Link; close: () => Promise<void> }> {
+/** Ports that the agent of these tests refuses as its owner's rule would. */
+export const FORBIDDEN_PORT = 1
+
+/** A link whose far end dials for every stream, and a routing that leads to nothing else. */
+export async function startAgentLink(): Promise<{ agent: Link; routing: Routing; close: () => Promise<void> }> {
   const listener = createServer()
   await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve))
   const accepted = new Promise<Link>((resolve, reject) => {
@@ -101,14 +102,15 @@ async function linkPair(): Promise<{ server: Link; agent: Link; close: () => Pro
     hello: () => ({ software: 'bed', fields: {} }),
     onStream(stream) {
       const port = stream.init.target.kind === 'tcp' ? stream.init.target.port : 0
-      void dialAndRelay(stream, { hosts: ['127.0.0.1'], port, timeoutMs: 5_000 })
+      if (port === FORBIDDEN_PORT) stream.reset('port_not_allowed')
+      else void dialAndRelay(stream, { hosts: ['127.0.0.1'], port, timeoutMs: 5_000 })
       return undefined
     },
   })
   const server = await accepted
   return {
-    server,
     agent,
+    routing: { pathTo: () => ({ open: async (init, events) => server.open(init, events) }) },
     async close() {
       agent.close({ code: 'done', message: 'the test is over' })
       await server.closed

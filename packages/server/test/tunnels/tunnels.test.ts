@@ -1,0 +1,291 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ApiError, routes } from '@cyberun/api'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type Bus, createLocalBus } from '../../src/bus.ts'
+import type { Routing } from '../../src/routing/routing.ts'
+import { claimAgent } from '../../src/store/agents.ts'
+import { insertCredential, revokeCredential } from '../../src/store/credentials.ts'
+import { openServerSecret } from '../../src/store/server-secret.ts'
+import { endSignIn, insertSignIn } from '../../src/store/sign-ins.ts'
+import { openStore, type Store } from '../../src/store/store.ts'
+import { deleteMember, deleteTeam, insertMember, insertTeam } from '../../src/store/teams.ts'
+import { insertUser } from '../../src/store/users.ts'
+import type { OpenTunnel } from '../../src/tunnels/open-tunnel.ts'
+import { Tunnels, type TunnelsOptions } from '../../src/tunnels/tunnels.ts'
+import { FORBIDDEN_PORT, SILENT, startAgentLink } from './bed.ts'
+
+const TEAM = 'team-1'
+const AGENT = 'gpu-1'
+const ADA = { userId: 'ada', credentialId: 'opener-key' }
+const NEVER = new AbortController().signal
+
+interface World {
+  store: Store
+  bus: Bus
+  options: TunnelsOptions
+  tunnels: Tunnels
+  servicePort: number
+  /** Sessions that hold the agent in status `tunnel`. */
+  held: Set<string>
+  clock: { now: number }
+}
+
+let world: World
+let stack: AsyncDisposableStack
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack()
+  const directory = mkdtempSync(join(tmpdir(), 'cyberun-tunnels-'))
+  stack.defer(() => rmSync(directory, { recursive: true, force: true }))
+  const store = await openStore({ dataDir: directory, log: SILENT })
+  stack.defer(() => store.close())
+  await fill(store)
+  const link = await startAgentLink()
+  stack.defer(link.close)
+  const service = createServer((socket) => socket.on('error', () => {}).resume())
+  await new Promise<void>((resolve) => service.listen(0, '127.0.0.1', resolve))
+  stack.defer(() => void service.close())
+  const address = service.address()
+  const held = new Set<string>()
+  const clock = { now: 1_790_000_000_000 }
+  const bus = createLocalBus()
+  const options: TunnelsOptions = {
+    store,
+    bus,
+    log: SILENT,
+    now: () => clock.now,
+    agents: agentsDouble(held),
+    routing: link.routing,
+    secret: openServerSecret(join(directory, 'secret.key')),
+    edgeUrl: () => 'https://edge.example.org',
+  }
+  const tunnels = await Tunnels.start(options)
+  stack.defer(() => tunnels.stop())
+  const servicePort = typeof address === 'object' && address ? address.port : 0
+  world = { store, bus, options, tunnels, servicePort, held, clock }
+})
+afterEach(() => stack.disposeAsync())
+
+/** Lists one agent, as connected. */
+function agentsDouble(held: Set<string>): TunnelsOptions['agents'] {
+  return {
+    get: (teamId, agentId) => (teamId === TEAM && agentId === AGENT ? {} : undefined),
+    holdTunnel(_teamId, _agentId, sessionId) {
+      held.add(sessionId)
+      return () => void held.delete(sessionId)
+    },
+  }
+}
+
+async function fill(store: Store): Promise<void> {
+  const at = 1_780_000_000_000
+  const names = { firstName: '', lastName: '', displayName: 'Ada' }
+  await insertUser(store, { id: 'ada', emailAddress: 'ada@example.org', ...names, passwordHash: '', createdAt: at })
+  await insertTeam(store, { id: TEAM, displayName: 'One', createdAt: at })
+  await insertMember(store, { teamId: TEAM, userId: 'ada', role: 'member', joinedAt: at })
+  for (const id of ['agent-key', 'opener-key']) {
+    const key = { keyPrefix: 'ak-', keyHash: id, companionId: null, createdAt: at, expiresAt: null }
+    await insertCredential(store, { id, teamId: TEAM, userId: 'ada', kind: 'agent', displayName: id, ...key })
+  }
+  await insertSignIn(store, { id: 'family', userId: 'ada', createdAt: at, expiresAt: at * 2 })
+  const machine = { machineKey: 'm', gatewayId: 'gw', credentialId: 'agent-key', agentVersion: '1', at }
+  for (const agentId of [AGENT, 'away']) await claimAgent(store, { teamId: TEAM, agentId, ...machine }, () => false)
+}
+
+const open = (
+  opener = ADA as { userId: string; credentialId?: string; familyId?: string },
+  protocol: 'http' | 'tcp' = 'http',
+) => world.tunnels.open(opener, TEAM, AGENT, { target_port: world.servicePort, tunnel_protocol: protocol }, NEVER)
+
+const tokenOf = (url: string) => /\/tunnel\/([^/]+)\/$/.exec(url)?.[1] ?? ''
+
+function find(url: string): OpenTunnel | undefined {
+  return world.tunnels.byToken(tokenOf(url))
+}
+
+/** Waits until nothing is open, as the sweep after a doorbell brings about. */
+async function untilClosed(): Promise<void> {
+  await expect.poll(() => world.tunnels.openCount, { timeout: 1_000, interval: 5 }).toBe(0)
+}
+
+test('opening answers as the contract says and the tunnel is found by its token and its label', async () => {
+  const opened = await open()
+  expect(routes['POST /agents/{agentId}/tunnel'].answer.parse(opened)).toEqual(opened)
+  expect(opened.tunnel_url).toMatch(/^https:\/\/edge\.example\.org\/tunnel\/[\w-]{43}\/$/)
+  expect(opened.tunnel_url).not.toContain(opened.admin_token)
+  expect(find(opened.tunnel_url)?.facts).toMatchObject({ sessionId: opened.session_id, protocol: 'http' })
+  expect(world.tunnels.byLabel(opened.session_id.replaceAll('-', ''))).toBe(find(opened.tunnel_url))
+  expect(world.held).toEqual(new Set([opened.session_id]))
+  const tcp = await open(ADA, 'tcp')
+  expect(tcp.tunnel_url).toMatch(/^wss:/)
+})
+
+test('listing shows the newest first, and each session whole', async () => {
+  const none = await world.tunnels.list(TEAM, AGENT)
+  expect(none).toEqual({ is_active: false, session_id: '', tunnel_url: '', session_list: [] })
+  const first = await open()
+  world.clock.now += 1_000
+  const second = await open()
+  const list = routes['GET /agents/{agentId}/tunnel'].answer.parse(await world.tunnels.list(TEAM, AGENT))
+  expect(list).toMatchObject({ is_active: true, session_id: second.session_id, tunnel_url: second.tunnel_url })
+  expect(list.session_list.map(({ session_id }) => session_id)).toEqual([second.session_id, first.session_id])
+  expect(list.session_list[1]).toMatchObject({
+    ...{ target_port: world.servicePort, tunnel_protocol: 'http', tunnel_url: first.tunnel_url, opened_by: 'ada' },
+    ...{ task_id: null, viewer_count: 0, bytes_in: 0, bytes_out: 0, opened_at: '2026-09-21T13:46:40.000Z' },
+  })
+})
+
+test('an agent that is away is told apart from one that never was; another team’s is the latter', async () => {
+  const body = { target_port: world.servicePort, tunnel_protocol: 'http' as const }
+  const code = async (attempt: Promise<unknown>) =>
+    attempt.then(
+      () => 'none',
+      (error) => error instanceof ApiError && error.code,
+    )
+  expect(await code(world.tunnels.open(ADA, TEAM, 'away', body, NEVER))).toBe('agent_offline')
+  expect(await code(world.tunnels.open(ADA, TEAM, 'never', body, NEVER))).toBe('not_found')
+  expect(await code(world.tunnels.open(ADA, 'team-2', AGENT, body, NEVER))).toBe('not_found')
+  expect(await code(world.tunnels.list('team-2', AGENT))).toBe('not_found')
+  expect(await code(world.tunnels.close(ADA, 'team-2', AGENT))).toBe('not_found')
+  const { session_id } = await open()
+  expect(await code(world.tunnels.close(ADA, TEAM, 'away', session_id))).toBe('not_found')
+  expect(await code(world.tunnels.close(ADA, TEAM, AGENT, 'no-such-session'))).toBe('not_found')
+})
+
+test('the port is asked before the tunnel opens', async () => {
+  const attempt = (port: number) =>
+    world.tunnels.open(ADA, TEAM, AGENT, { target_port: port, tunnel_protocol: 'http' }, NEVER)
+  await expect(attempt(FORBIDDEN_PORT)).rejects.toMatchObject({ code: 'port_not_allowed' })
+  const closed = createServer()
+  await new Promise<void>((resolve) => closed.listen(0, '127.0.0.1', resolve))
+  const address = closed.address()
+  await new Promise((resolve) => closed.close(resolve))
+  const port = typeof address === 'object' && address ? address.port : 0
+  await expect(attempt(port)).rejects.toMatchObject({ code: 'target_refused', status: 502 })
+  expect(world.tunnels.openCount).toBe(0)
+})
+
+test('closing ends every visit, frees the agent, and closing all of none is fine', async () => {
+  const opened = [await open(), await open(), await open()]
+  const ended: string[] = []
+  for (const { tunnel_url, session_id } of opened) {
+    find(tunnel_url)?.begin({ address: '192.0.2.1', tunnelClosed: () => void ended.push(session_id) }, world.clock.now)
+  }
+  const closed: string[] = []
+  world.bus.subscribe('tunnel.closed', ({ sessionId }) => void closed.push(sessionId))
+  const [first] = opened
+  await world.tunnels.close(ADA, TEAM, AGENT, first?.session_id)
+  expect(ended).toEqual([first?.session_id])
+  expect(find(first?.tunnel_url ?? '')).toBeUndefined()
+  await world.tunnels.close(ADA, TEAM, AGENT)
+  expect(ended).toHaveLength(3)
+  expect(closed).toHaveLength(3)
+  expect(world.held.size).toBe(0)
+  await world.tunnels.close(ADA, TEAM, AGENT)
+})
+
+const ends: [
+  name: string,
+  opener: { userId: string; credentialId?: string; familyId?: string },
+  end: () => Promise<unknown>,
+][] = [
+  ['its opener’s key is revoked', ADA, () => revoke('opener-key')],
+  ['its agent’s key is revoked', { userId: 'ada' }, () => revoke('agent-key')],
+  ['its opener’s sign-in ends', { userId: 'ada', familyId: 'family' }, () => endFamily()],
+  ['its opener leaves the team', { userId: 'ada' }, () => leave()],
+  ['its team is deleted', { userId: 'ada' }, () => dissolve()],
+]
+
+async function revoke(credentialId: string): Promise<void> {
+  await revokeCredential(world.store, credentialId, world.clock.now)
+  world.bus.publish('credential.revoked', { credentialId })
+}
+async function endFamily(): Promise<void> {
+  await endSignIn(world.store, 'family', world.clock.now)
+  world.bus.publish('session.revoked', { familyId: 'family' })
+}
+async function leave(): Promise<void> {
+  await deleteMember(world.store, TEAM, 'ada')
+  world.bus.publish('member.removed', { teamId: TEAM, userId: 'ada' })
+}
+async function dissolve(): Promise<void> {
+  await deleteTeam(world.store, TEAM)
+  world.bus.publish('team.deleted', { teamId: TEAM })
+}
+
+test.each(ends)('a tunnel ends within a second when %s', async (_name, opener, end) => {
+  const { tunnel_url } = await open(opener)
+  let visits = 1
+  const visit = { address: '192.0.2.1', tunnelClosed: () => void visits-- }
+  find(tunnel_url)?.begin(visit, world.clock.now)
+  await end()
+  await untilClosed()
+  expect(visits).toBe(0)
+  expect(find(tunnel_url)).toBeUndefined()
+})
+
+test('a doorbell that is lost is made up for by the sweep', async () => {
+  await open()
+  await revokeCredential(world.store, 'opener-key', world.clock.now)
+  await expect.poll(() => world.tunnels.openCount, { timeout: 3_000 }).toBe(0)
+})
+
+test('a tunnel nobody visits is closed after its idle time; a visit keeps it', async () => {
+  const visited = await open()
+  await open()
+  const tunnel = find(visited.tunnel_url)
+  const visit = { address: '192.0.2.1', tunnelClosed() {} }
+  tunnel?.begin(visit, world.clock.now)
+  world.clock.now += 30 * 60_000 + 1
+  await expect.poll(() => world.tunnels.openCount, { timeout: 3_000 }).toBe(1)
+  tunnel?.end(visit, world.clock.now)
+  expect(find(visited.tunnel_url)).toBe(tunnel)
+  world.clock.now += 30 * 60_000 + 1
+  await expect.poll(() => world.tunnels.openCount, { timeout: 3_000 }).toBe(0)
+})
+
+test('viewers are counted while they look and for a minute after', async () => {
+  const tunnel = find((await open()).tunnel_url)
+  const now = world.clock.now
+  for (const address of ['192.0.2.1', '192.0.2.2', '192.0.2.1']) {
+    const visit = { address, tunnelClosed() {} }
+    tunnel?.begin(visit, now)
+    tunnel?.end(visit, now)
+  }
+  tunnel?.begin({ address: '192.0.2.3', tunnelClosed() {} }, now)
+  expect(tunnel?.viewerCount(now)).toBe(3)
+  expect(tunnel?.viewerCount(now + 60_000)).toBe(1)
+})
+
+test('tunnels survive a restart: same address, figures kept, rights looked at again', async () => {
+  const kept = await open({ userId: 'ada' })
+  const revoked = await open()
+  const tunnel = find(kept.tunnel_url)
+  if (tunnel) Object.assign(tunnel, { bytesIn: 7, bytesOut: 11 })
+  await world.tunnels.stop()
+  expect(world.held.size).toBe(0)
+  await revokeCredential(world.store, 'opener-key', world.clock.now)
+  world.tunnels = await Tunnels.start(world.options)
+  stack.defer(() => world.tunnels.stop())
+  await expect.poll(() => world.tunnels.openCount, { timeout: 3_000 }).toBe(1)
+  expect(find(revoked.tunnel_url)).toBeUndefined()
+  const [session] = (await world.tunnels.list(TEAM, AGENT)).session_list
+  expect(session).toMatchObject({
+    session_id: kept.session_id,
+    tunnel_url: kept.tunnel_url,
+    bytes_in: 7,
+    bytes_out: 11,
+  })
+  expect(world.held).toEqual(new Set([kept.session_id]))
+})
+
+test('without the way to the agent nothing is opened', async () => {
+  const away: Routing = { pathTo: () => undefined }
+  const tunnels = await Tunnels.start({ ...world.options, routing: away })
+  stack.defer(() => tunnels.stop())
+  const body = { target_port: world.servicePort, tunnel_protocol: 'http' as const }
+  await expect(tunnels.open(ADA, TEAM, AGENT, body, NEVER)).rejects.toMatchObject({ code: 'agent_offline' })
+})
