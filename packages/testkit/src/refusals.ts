@@ -260,6 +260,23 @@ export function runRefusals(factory: DoorFactory): void {
       })
     }
 
+    describe('behind a good request on the same connection', () => {
+      for (const { name, bytes } of [...refusals(FRAMING, []), ...refusals(FIELDS, [])]) {
+        test(name, async () => {
+          const served: string[] = []
+          origin.handle(async (request) => {
+            await request.readBody()
+            served.push(request.head.target)
+            await request.reply(textAnswer('served'))
+          })
+          const { answer, ended } = await send(door.visitor, get('')(place) + bytes(place))
+          expect(answer?.head.status).toBe(200)
+          expect(ended, 'the connection is closed').toBe(true)
+          expect(served, 'at the service').toEqual(['/x'])
+        })
+      }
+    })
+
     describe('chunks of an upload', () => {
       for (const { name, bytes, status } of refusals(CHUNKS, [400, 413])) {
         test(name, async () => {
