@@ -4,6 +4,7 @@ import { connections, framings, sizes, trailers } from './groups/bodies.ts'
 import { bulk } from './groups/bulk.ts'
 import { answerFields, requestFields, rewrittenFields } from './groups/fields.ts'
 import { bodiless, interim, methods, ranges, statuses } from './groups/messages.ts'
+import { mutated } from './groups/mutations.ts'
 import { random } from './groups/random.ts'
 import { streaming } from './groups/streaming.ts'
 import { targets } from './groups/targets.ts'
@@ -34,6 +35,7 @@ export function runHttpSuite(factory: DoorFactory, options: HttpSuiteOptions): v
       upgrades,
       badAnswers,
       random,
+      mutated,
       bulk(options.bulkMebibytes),
     ],
   ])

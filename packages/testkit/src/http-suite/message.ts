@@ -34,10 +34,11 @@ export interface Answer {
   body: Body
 }
 
-/** The other end wrote something that is not HTTP/1.1 by the letter, or stopped in the middle of a head. */
-export class MalformedMessage extends Error {
-  override readonly name = 'MalformedMessage'
-}
+/** The other end wrote something that is not HTTP/1.1 by the letter. */
+export class MalformedMessage extends Error {}
+
+/** The other end stopped in the middle of a head. */
+export class CutMessage extends MalformedMessage {}
 
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 const REQUEST_LINE = /^([A-Z-]+) (\S+) (HTTP\/1\.[01])$/
@@ -64,10 +65,10 @@ export async function readRequestBody(reader: SocketReader, head: RequestHead): 
   return readBody(reader, head.fields, framing === 'close' ? 'none' : framing)
 }
 
-/** One response head, interim or final. Throws `MalformedMessage` when the connection ends before it. */
+/** One response head, interim or final. Throws `CutMessage` when the connection ends before it. */
 export async function readResponseHead(reader: SocketReader): Promise<ResponseHead> {
   const line = await reader.readLine()
-  if (line === undefined) throw new MalformedMessage(`no status line before the ${reader.end ?? 'end'}`)
+  if (line === undefined) throw new CutMessage(`no status line before the ${reader.end ?? 'end'}`)
   const [, version, status, reason] = STATUS_LINE.exec(line) ?? []
   if (!version || !status || reason === undefined) throw new MalformedMessage(`status line ${JSON.stringify(line)}`)
   return { version, status: Number(status), reason, fields: await readFields(reader) }
@@ -94,7 +95,7 @@ async function readFields(reader: SocketReader): Promise<Field[]> {
   const fields: Field[] = []
   for (;;) {
     const line = await reader.readLine()
-    if (line === undefined) throw new MalformedMessage('the connection ended inside the fields')
+    if (line === undefined) throw new CutMessage('the connection ended inside the fields')
     if (line === '') return fields
     const colon = line.indexOf(':')
     const name = line.slice(0, Math.max(colon, 0))
