@@ -19,7 +19,8 @@ import { FORBIDDEN_PORT, SILENT, startAgentLink } from './bed.ts'
 
 const TEAM = 'team-1'
 const AGENT = 'gpu-1'
-const ADA = { userId: 'ada', credentialId: 'opener-key' }
+const USER = '0199e0a0-0000-7000-8000-000000000001'
+const ADA = { userId: USER, credentialId: 'opener-key' }
 const NEVER = new AbortController().signal
 
 interface World {
@@ -83,14 +84,14 @@ function agentsDouble(held: Set<string>): TunnelsOptions['agents'] {
 async function fill(store: Store): Promise<void> {
   const at = 1_780_000_000_000
   const names = { firstName: '', lastName: '', displayName: 'Ada' }
-  await insertUser(store, { id: 'ada', emailAddress: 'ada@example.org', ...names, passwordHash: '', createdAt: at })
+  await insertUser(store, { id: USER, emailAddress: 'ada@example.org', ...names, passwordHash: '', createdAt: at })
   await insertTeam(store, { id: TEAM, displayName: 'One', createdAt: at })
-  await insertMember(store, { teamId: TEAM, userId: 'ada', role: 'member', joinedAt: at })
+  await insertMember(store, { teamId: TEAM, userId: USER, role: 'member', joinedAt: at })
   for (const id of ['agent-key', 'opener-key']) {
     const key = { keyPrefix: 'ak-', keyHash: id, companionId: null, createdAt: at, expiresAt: null }
-    await insertCredential(store, { id, teamId: TEAM, userId: 'ada', kind: 'agent', displayName: id, ...key })
+    await insertCredential(store, { id, teamId: TEAM, userId: USER, kind: 'agent', displayName: id, ...key })
   }
-  await insertSignIn(store, { id: 'family', userId: 'ada', createdAt: at, expiresAt: at * 2 })
+  await insertSignIn(store, { id: 'family', userId: USER, createdAt: at, expiresAt: at * 2 })
   const machine = { machineKey: 'm', gatewayId: 'gw', credentialId: 'agent-key', agentVersion: '1', at }
   for (const agentId of [AGENT, 'away']) await claimAgent(store, { teamId: TEAM, agentId, ...machine }, () => false)
 }
@@ -133,8 +134,8 @@ test('listing shows the newest first, and each session whole', async () => {
   expect(list).toMatchObject({ is_active: true, session_id: second.session_id, tunnel_url: second.tunnel_url })
   expect(list.session_list.map(({ session_id }) => session_id)).toEqual([second.session_id, first.session_id])
   expect(list.session_list[1]).toMatchObject({
-    ...{ target_port: world.servicePort, tunnel_protocol: 'http', tunnel_url: first.tunnel_url, opened_by: 'ada' },
-    ...{ task_id: null, viewer_count: 0, bytes_in: 0, bytes_out: 0, opened_at: '2026-09-21T13:46:40.000Z' },
+    ...{ target_port: world.servicePort, tunnel_protocol: 'http', tunnel_url: first.tunnel_url, opened_by: USER },
+    ...{ task_id: null, viewer_count: 0, bytes_in: 0, bytes_out: 0, opened_at: '2026-09-21T14:13:20.000Z' },
   })
 })
 
@@ -193,10 +194,10 @@ const ends: [
   end: () => Promise<unknown>,
 ][] = [
   ['its opener’s key is revoked', ADA, () => revoke('opener-key')],
-  ['its agent’s key is revoked', { userId: 'ada' }, () => revoke('agent-key')],
-  ['its opener’s sign-in ends', { userId: 'ada', familyId: 'family' }, () => endFamily()],
-  ['its opener leaves the team', { userId: 'ada' }, () => leave()],
-  ['its team is deleted', { userId: 'ada' }, () => dissolve()],
+  ['its agent’s key is revoked', { userId: USER }, () => revoke('agent-key')],
+  ['its opener’s sign-in ends', { userId: USER, familyId: 'family' }, () => endFamily()],
+  ['its opener leaves the team', { userId: USER }, () => leave()],
+  ['its team is deleted', { userId: USER }, () => dissolve()],
 ]
 
 async function revoke(credentialId: string): Promise<void> {
@@ -208,8 +209,8 @@ async function endFamily(): Promise<void> {
   world.bus.publish('session.revoked', { familyId: 'family' })
 }
 async function leave(): Promise<void> {
-  await deleteMember(world.store, TEAM, 'ada')
-  world.bus.publish('member.removed', { teamId: TEAM, userId: 'ada' })
+  await deleteMember(world.store, TEAM, USER)
+  world.bus.publish('member.removed', { teamId: TEAM, userId: USER })
 }
 async function dissolve(): Promise<void> {
   await deleteTeam(world.store, TEAM)
@@ -261,7 +262,7 @@ test('viewers are counted while they look and for a minute after', async () => {
 })
 
 test('tunnels survive a restart: same address, figures kept, rights looked at again', async () => {
-  const kept = await open({ userId: 'ada' })
+  const kept = await open({ userId: USER })
   const revoked = await open()
   const tunnel = find(kept.tunnel_url)
   if (tunnel) Object.assign(tunnel, { bytesIn: 7, bytesOut: 11 })
