@@ -58,23 +58,28 @@ async function greet(options: AcceptLinkOptions, socket: PumpSocket): Promise<Li
     socket,
     role: 'acceptor',
     masking: 'none',
-    limits: { ...LIMITS, ...options.limits },
+    limits: options.limits ? { ...LIMITS, ...options.limits } : LIMITS,
     onStream: options.onStream,
     log: options.log,
     onHello: hello.resolve,
   })
   connection.start()
-  const closed = connection.closed.then((reason): never => {
-    throw new AcceptError(reason)
-  })
-  closed.catch(() => {
-    // Told to whoever waits below; a link that closes later is told by `closed`.
-  })
-  const answer = await Promise.race([hello.promise.then((said) => options.welcome(said)), closed])
+  const answer = await Promise.race([hello.promise.then((said) => options.welcome(said)), lossOf(connection)])
   if ('code' in answer) {
     connection.close(answer)
     throw new AcceptError(answer)
   }
   connection.accept(answer)
   return connection
+}
+
+/** Rejects when the link closes. A function of its own: what waits here lives as long as the link, and so must not hold the request. */
+function lossOf(connection: LinkConnection): Promise<never> {
+  const loss = connection.closed.then((reason): never => {
+    throw new AcceptError(reason)
+  })
+  loss.catch(() => {
+    // Told to whoever waits for the welcome; a link that closes later is told by `closed`.
+  })
+  return loss
 }
