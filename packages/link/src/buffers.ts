@@ -7,9 +7,11 @@ const SMALL_BYTES = 16 * 1024
 const BATCH_BYTES = 64 * 1024
 const LARGE_BYTES = 1024 * 1024
 /** How many free buffers of each size wait for their next use. */
-const FREE_BUFFERS = { small: 64, batch: 32, large: 16 } as const
-/** While lent buffers that nobody reads into weigh more than this, small pieces are copied and not lent. */
+const FREE_BUFFERS = { small: 64, batch: 32, large: 32 } as const
+/** While lent buffers that nobody reads into weigh more than this, pieces below `DEAR_BYTES` are copied and not lent. */
 const STRETCHED_BYTES = 8 * 1024 * 1024
+/** A copy of more costs more than the buffer it would free. */
+const DEAR_BYTES = 128 * 1024
 
 export const BUFFER_BYTES = { small: SMALL_BYTES, batch: BATCH_BYTES, large: LARGE_BYTES } as const
 export type BufferSize = keyof typeof BUFFER_BYTES
@@ -89,13 +91,24 @@ export const buffers = new BufferPool()
 export class ReadBuffers implements ByteLender {
   #size: BufferSize = 'small'
   #current: SharedBuffer | undefined
+  #view: Uint8Array | undefined
+  #room: (() => number) | undefined
   #shortReads = 0
+
+  /** From now on a read takes no more than `room` says, or `LEAST_READ_BYTES`. */
+  paceBy(room: () => number): void {
+    this.#room = room
+  }
 
   /** Where the next read goes; the present buffer again unless it was lent. */
   next(): Uint8Array {
     if (this.#current && (!this.#current.isSole || this.#current.size !== this.#size)) this.#letGo(this.#current)
     this.#current ??= buffers.take(this.#size)
-    return this.#current.bytes.subarray(HEADROOM_BYTES)
+    const length = Math.min(BUFFER_BYTES[this.#size], Math.max(LEAST_READ_BYTES, this.#room?.() ?? BUFFER_BYTES.large))
+    if (this.#view?.buffer !== this.#current.bytes.buffer || this.#view.length !== length) {
+      this.#view = this.#current.bytes.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length)
+    }
+    return this.#view
   }
 
   /** The `length` bytes that a read put into the present buffer. */
@@ -113,8 +126,8 @@ export class ReadBuffers implements ByteLender {
     return () => buffer.release()
   }
 
-  get isStretched(): boolean {
-    return buffers.isStretched
+  isTooDear(bytes: number): boolean {
+    return bytes < DEAR_BYTES && buffers.isStretched
   }
 
   /** The socket is closed: no read will come. */
@@ -124,12 +137,13 @@ export class ReadBuffers implements ByteLender {
 
   #letGo(buffer: SharedBuffer): void {
     this.#current = undefined
+    this.#view = undefined
     if (buffer.isSole) buffer.release()
     else buffers.orphan(buffer)
   }
 
   #adapt(length: number): void {
-    if (length >= BUFFER_BYTES[this.#size]) {
+    if (length >= (this.#view?.length ?? 0)) {
       this.#size = 'large'
       this.#shortReads = 0
     } else if (this.#size === 'large') {
@@ -140,3 +154,5 @@ export class ReadBuffers implements ByteLender {
 }
 
 const SHORT_READS = 64
+/** A window that reopens gives a quarter of its 1 MiB or more: smaller reads would only make smaller frames. */
+const LEAST_READ_BYTES = 256 * 1024

@@ -3,7 +3,7 @@ import { RESET_CODES, type ResetCode, type StreamEvents } from '@cyberun/protoco
 /**
  * One end of a relay: an ordered byte stream each way, half-closable and resettable. A `LinkStream` is one; a socket and
  * a WebSocket become one in socket-end.ts and byte-socket.ts. What its source delivers and nobody has released yet is
- * bounded by each of them.
+ * bounded: a stream stops at its window, the others are paused while the other side of the relay says so.
  */
 export interface ByteEnd {
   listen(events: StreamEvents): void
@@ -11,6 +11,13 @@ export interface ByteEnd {
   write(bytes: Uint8Array, onWritten?: () => void, headroom?: number): boolean
   end(): void
   reset(code: ResetCode): void
+  /** What it could take at once; absent where nobody knows. */
+  readonly room?: number
+  /** Delivers nothing until `resume`. Absent where the window does that. */
+  pause?(): void
+  resume?(): void
+  /** Asks to deliver pieces of about what `room` says at that moment: what is passed on at once stays in the cache. */
+  paceBy?(room: () => number): void
 }
 
 /** What a relay moved. */
@@ -32,8 +39,7 @@ export interface RelayOptions {
 
 /**
  * Joins two ends: bytes, the end of each direction, and resets go across. Resolves, never rejects, when both ends are
- * closed. Nothing is buffered here: what one end delivers is held until the other has taken it, and the holding is what
- * stops the source.
+ * closed. Nothing is buffered here: what one end delivers is held until the other has taken it.
  */
 export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {}): Promise<RelayResult> {
   const { onMoved, signal } = options
@@ -45,12 +51,12 @@ export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {
     first.reset('cancelled')
     second.reset('cancelled')
   }
-  const across = (to: ByteEnd, count: (bytes: number) => void): StreamEvents => {
+  const across = (from: ByteEnd, to: ByteEnd, count: (bytes: number) => void): StreamEvents => {
     let hasEnded = false
     return {
       onData(chunk) {
         count(chunk.bytes.length)
-        to.write(chunk.bytes, chunk.hold(), chunk.headroom)
+        if (!to.write(chunk.bytes, chunk.hold(), chunk.headroom)) from.pause?.()
       },
       onEnd() {
         hasEnded = true
@@ -60,7 +66,7 @@ export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {
         result.failure ??= code
         to.reset(code)
       },
-      onDrain() {},
+      onDrain: () => to.resume?.(),
       onClose() {
         // Whoever reset this end from outside the relay means the other one, too.
         if (!hasEnded) to.reset(result.failure ?? 'cancelled')
@@ -70,14 +76,16 @@ export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {
       },
     }
   }
+  if (second.room !== undefined) first.paceBy?.(() => second.room ?? 0)
+  if (first.room !== undefined) second.paceBy?.(() => first.room ?? 0)
   first.listen(
-    across(second, (bytes) => {
+    across(first, second, (bytes) => {
       result.bytesIn += bytes
       onMoved?.(bytes, 0)
     }),
   )
   second.listen(
-    across(first, (bytes) => {
+    across(second, first, (bytes) => {
       result.bytesOut += bytes
       onMoved?.(0, bytes)
     }),

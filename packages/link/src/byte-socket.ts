@@ -1,7 +1,7 @@
 import { RESET_CODES, type ResetCode, type StreamEvents, WEBSOCKET_CLOSE } from '@cyberun/protocol'
 import { type ByteEnd, resetCodeOf } from './byte-end.ts'
 import type { PumpSocket } from './pump-socket.ts'
-import { HeldBytes } from './socket-end.ts'
+import { chunkOf } from './socket-end.ts'
 import { TCP_SUBPROTOCOL } from './upgrade.ts'
 import { GATHER_BYTES, type Masking, type PipeEnd, WebsocketPipe } from './websocket-pipe.ts'
 
@@ -21,7 +21,6 @@ export class ByteSocket implements ByteEnd {
   /** What both ends agreed on; without `cyberun.tcp.v1` one direction cannot end before the other. */
   readonly subprotocol: string | undefined
   readonly #pipe: WebsocketPipe
-  readonly #held: HeldBytes
   readonly #hasHalfClose: boolean
   #events: StreamEvents | undefined
   #state: 'open' | 'lingering' | 'over' = 'open'
@@ -36,7 +35,6 @@ export class ByteSocket implements ByteEnd {
     this.subprotocol = subprotocol
     this.#hasHalfClose = subprotocol === TCP_SUBPROTOCOL
     this.#pipe = new WebsocketPipe(socket, masking)
-    this.#held = new HeldBytes(socket)
     this.#keepalive = setInterval(() => this.#pipe.ping(), KEEPALIVE_MS)
   }
 
@@ -44,12 +42,20 @@ export class ByteSocket implements ByteEnd {
     this.#events = events
     this.#pipe.listen({
       onBytes: (bytes, lender) => {
-        if (this.#state === 'open' && !this.#hasPeerEnded) events.onData(this.#held.chunk(bytes, 0, lender))
+        if (this.#state === 'open' && !this.#hasPeerEnded) events.onData(chunkOf(bytes, 0, lender))
       },
       onEmptyText: () => this.#peerEnded(),
       onWritten: () => this.#drained(),
       onOver: (how) => this.#pipeOver(how),
     })
+  }
+
+  pause(): void {
+    this.#pipe.pause()
+  }
+
+  resume(): void {
+    this.#pipe.resume()
   }
 
   write(bytes: Uint8Array, onWritten?: () => void, headroom = 0): boolean {

@@ -22,7 +22,7 @@ export interface WriteOwner {
 }
 
 /** For sockets whose bytes Node allocates afresh: they stay valid for whoever keeps them. */
-const NOTHING_TO_LEND: ByteLender = { lend: () => () => {}, isStretched: false }
+const NOTHING_TO_LEND: ByteLender = { lend: () => () => {}, isTooDear: () => false }
 
 /**
  * A TCP or TLS socket made for moving bytes. Reads go into buffers of ours; a write whose bytes the kernel takes at
@@ -115,6 +115,11 @@ export class PumpSocket {
     }
     if (!this.#buffers) this.#socket.on('data', (bytes: Buffer) => this.received(bytes))
     if (!this.#isPaused) this.#socket.resume()
+  }
+
+  /** Reads of about what `room` says, where the socket reads into our buffers. */
+  paceBy(room: () => number): void {
+    this.#buffers?.paceBy(room)
   }
 
   pause(): void {

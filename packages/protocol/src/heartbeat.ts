@@ -63,8 +63,11 @@ export class Heartbeat {
   pong(token: number, now: number): void {
     if (this.#asked?.token !== token) return
     const sample = now - this.#asked.at
+    const isQuiet = !this.#dataSincePing
     this.#asked = undefined
     this.#smoothedMs = this.#smoothedMs === undefined ? sample : this.#smoothedMs * 0.875 + sample * 0.125
+    // A ping beside bulk data measures our own queues too. Were that taken for the path's, windows would grow by what they queue.
+    if (!isQuiet && this.#samples.length > 0 && sample >= this.shortestMs) return
     this.#samples.push(sample)
     if (this.#samples.length > SAMPLES) this.#samples.shift()
   }

@@ -1,7 +1,9 @@
 import { PRIORITY } from './model.ts'
 
-/** What one stream may send before the next of its class has its turn, and the largest frame while others wait. */
-export const TURN_BYTES = 64 * 1024
+/** What one stream may send before the next of its class has its turn, while something light is alive … */
+const LIGHT_TURN_BYTES = 64 * 1024
+/** … and while there is only bulk. Each turn is a write of its own: 16 streams cost a third less than with 64 KiB. */
+const BULK_TURN_BYTES = 256 * 1024
 /** Bytes handed to the socket cannot be overtaken: so much is handed over while only bulk is moving … */
 const BULK_HANDOVER_BYTES = 1024 * 1024
 /** … and so much while something lighter is alive. */
@@ -33,13 +35,13 @@ interface Ring {
  */
 export class Scheduler<S extends Scheduled> {
   readonly #rings: readonly Ring[] = Object.keys(PRIORITY).map(() => ({ first: undefined, last: undefined }))
-  #lightAt = Number.NEGATIVE_INFINITY
+  #light: { stream: S; at: number } | undefined
 
   /** A stream that has something to send and may send it. Harmless when it waits already. */
   add(stream: S): void {
     if (stream.isScheduled) return
     stream.isScheduled = true
-    stream.turnBytes = TURN_BYTES
+    stream.turnBytes = 0
     append(this.#ring(stream.rank), stream)
   }
 
@@ -57,9 +59,18 @@ export class Scheduler<S extends Scheduled> {
     return undefined
   }
 
+  /** The largest frame that a stream taken may send now; `alone` bounds it while nobody else waits. */
+  frameBytes(stream: S, now: number, alone: number): number {
+    const turn = this.#isLight(now) ? LIGHT_TURN_BYTES : BULK_TURN_BYTES
+    if (stream.turnBytes <= 0) stream.turnBytes = turn
+    const isAlone = this.#rings.every((ring) => ring.first === undefined)
+    return isAlone && turn === BULK_TURN_BYTES ? alone : Math.min(turn, stream.turnBytes)
+  }
+
   /** After a stream taken sent `bytes` and has more: it keeps its turn, or goes to the end of its ring. */
   sent(stream: S, bytes: number): void {
-    stream.turnBytes -= bytes
+    // Below zero is what was sent while nobody waited, which took from nobody: there is no debt to carry.
+    stream.turnBytes = Math.max(0, stream.turnBytes - bytes)
     stream.isScheduled = true
     const ring = this.#ring(stream.rank)
     if (stream.turnBytes > 0) {
@@ -67,25 +78,25 @@ export class Scheduler<S extends Scheduled> {
       ring.first = stream
       ring.last ??= stream
     } else {
-      // Never below zero but for what was sent while nobody waited, which took from nobody: there is no debt to carry.
-      stream.turnBytes = TURN_BYTES
       append(ring, stream)
     }
   }
 
-  /** True when nobody waits. */
-  get isEmpty(): boolean {
-    return this.#rings.every((ring) => ring.first === undefined)
-  }
-
-  /** Something lighter than bulk moved. */
-  noteLight(now: number): void {
-    this.#lightAt = now
+  /** This stream moved. One that turns out to be bulk has not been light. */
+  moved(stream: S, now: number): void {
+    if (stream.rank === PRIORITY.bulk) return
+    if (this.#light?.stream === stream) this.#light.at = now
+    else this.#light = { stream, at: now }
   }
 
   /** How many bytes may be with the socket at once. */
   handoverBytes(now: number): number {
-    return now - this.#lightAt < LIGHT_ALIVE_MS ? LIGHT_HANDOVER_BYTES : BULK_HANDOVER_BYTES
+    return this.#isLight(now) ? LIGHT_HANDOVER_BYTES : BULK_HANDOVER_BYTES
+  }
+
+  #isLight(now: number): boolean {
+    const light = this.#light
+    return light !== undefined && light.stream.rank !== PRIORITY.bulk && now - light.at < LIGHT_ALIVE_MS
   }
 
   #ring(rank: number): Ring {

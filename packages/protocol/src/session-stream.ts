@@ -5,7 +5,7 @@ import type { ReceiveWindow } from './receive-window.ts'
 import { type Scheduled, Weight } from './scheduler.ts'
 import type { Chunk, LinkStream, StreamEvents } from './stream.ts'
 
-/** `write` says stop while this many bytes wait. */
+/** `write` says stop while this many bytes wait, or the peer's window is used up. */
 const HIGH_WATER_BYTES = 256 * 1024
 /** `onDrain` comes when no more than this is left. */
 const LOW_WATER_BYTES = 64 * 1024
@@ -14,8 +14,8 @@ const LOW_WATER_BYTES = 64 * 1024
 export interface ByteLender {
   /** Keeps the bytes of this delivery valid until the returned function is called. */
   lend(): () => void
-  /** True while so much is lent that small pieces must be copied rather than lent. */
-  readonly isStretched: boolean
+  /** True when a piece this short should be copied: it would keep a large buffer from its next use. */
+  isTooDear(bytes: number): boolean
 }
 
 /** What a stream needs of its session. */
@@ -153,6 +153,11 @@ export class SessionStream implements LinkStream, Scheduled {
     return this.#queuedBytes
   }
 
+  /** What could be sent at once, for those who can choose how much they read. */
+  get room(): number {
+    return Math.max(0, this.#credit - this.#queuedBytes)
+  }
+
   listen(events: StreamEvents): void {
     this.#events = events
     const early = this.#early
@@ -179,7 +184,7 @@ export class SessionStream implements LinkStream, Scheduled {
     this.#queue.push(new PendingWrite(this, bytes, onWritten, headroom))
     this.#queuedBytes += bytes.length
     this.#wakeIfReady()
-    this.#isBlocked ||= this.#queuedBytes >= HIGH_WATER_BYTES
+    this.#isBlocked ||= this.#queuedBytes >= HIGH_WATER_BYTES || this.#credit === 0
     return !this.#isBlocked
   }
 
@@ -237,7 +242,12 @@ export class SessionStream implements LinkStream, Scheduled {
   /** All bytes of one write have left, or never will. */
   written(bytes: number): void {
     this.#queuedBytes -= bytes
-    if (!this.#isBlocked || this.#queuedBytes > LOW_WATER_BYTES || this.#state === 'over') return
+    this.#unblock()
+  }
+
+  #unblock(): void {
+    const canGoOn = this.#queuedBytes <= LOW_WATER_BYTES && this.#credit > 0 && this.#state !== 'over'
+    if (!this.#isBlocked || !canGoOn) return
     this.#isBlocked = false
     this.#tell((events) => events.onDrain())
   }
@@ -251,6 +261,7 @@ export class SessionStream implements LinkStream, Scheduled {
     this.#credit += bytes
     if (this.#credit > Number.MAX_SAFE_INTEGER) return false
     this.#wakeIfReady()
+    this.#unblock()
     return true
   }
 
@@ -266,7 +277,7 @@ export class SessionStream implements LinkStream, Scheduled {
       this.#early.push((later) => this.#deliver(later, copy, undefined))
     } else {
       const lender = this.#host.lender
-      const isCopied = lender?.isStretched === true
+      const isCopied = lender?.isTooDear(bytes.length) === true
       this.#deliver(events, isCopied ? new Uint8Array(bytes) : bytes, isCopied ? undefined : lender)
     }
   }

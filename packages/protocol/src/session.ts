@@ -3,10 +3,10 @@ import { LinkClosedError, SessionFault, StreamResetError, unreachable } from './
 import { type ControlFrame, encodeFrame, FrameDecoder } from './frames.ts'
 import { Heartbeat } from './heartbeat.ts'
 import type { Limits } from './limits.ts'
-import { type CloseReason, type Hello, type OpenInit, PRIORITY, type ResetCode, type Welcome } from './model.ts'
+import type { CloseReason, Hello, OpenInit, ResetCode, Welcome } from './model.ts'
 import { RateLimit } from './rate.ts'
 import { createGrowthBudget, ReceiveWindow } from './receive-window.ts'
-import { Scheduler, TURN_BYTES } from './scheduler.ts'
+import { Scheduler } from './scheduler.ts'
 import { type ByteLender, type PendingWrite, SessionStream, type StreamHost } from './session-stream.ts'
 import type { LinkStream, StreamEvents, StreamHandler } from './stream.ts'
 
@@ -287,11 +287,10 @@ export class Session {
       stream.endHanded()
       return { kind: 'control', bytes: encodeFrame({ type: 'end', stream: stream.id }) }
     }
-    const most = this.#scheduler.isEmpty ? this.#limits.frameBytes : Math.min(TURN_BYTES, stream.turnBytes)
-    const length = stream.frameBytes(write, most)
+    const length = stream.frameBytes(write, this.#scheduler.frameBytes(stream, this.#now, this.#limits.frameBytes))
     const offset = write.handed
     stream.handed(write, length)
-    if (!isBulk(stream)) this.#scheduler.noteLight(this.#now)
+    this.#scheduler.moved(stream, this.#now)
     if (stream.isReady) this.#scheduler.sent(stream, length)
     return { kind: 'data', stream: stream.id, write, offset, length }
   }
@@ -413,7 +412,7 @@ export class Session {
     }
     this.#heldBytes += length
     this.#heartbeat.dataArrived()
-    if (!isBulk(stream)) this.#scheduler.noteLight(this.#now)
+    this.#scheduler.moved(stream, this.#now)
     if (this.#heldBytes > this.#limits.linkBytes) this.#relieve()
   }
 
@@ -552,7 +551,3 @@ export class Session {
 
 /** Stops the decoder in the middle of its bytes, once the session ended because of something in them. */
 class SessionOver extends Error {}
-
-function isBulk(stream: SessionStream): boolean {
-  return stream.rank === PRIORITY.bulk
-}

@@ -238,19 +238,20 @@ describe('scheduling', () => {
     }
   })
 
-  test('streams of one class share the wire evenly, in turns of 64 KiB', () => {
-    const pair = new VirtualPair({ bytesPerMs: 1_000, onStream: { acceptor: acceptSilently() } })
-    const streams = [1, 2, 3, 4, 5, 6, 7, 8].map(() =>
-      pair.dialler.session.open({ ...TCP, priority: 'bulk' }, recorder()),
-    )
+  test.each([
+    ['while a terminal is alive', true, 64 * 1024],
+    ['while there is only bulk', false, 256 * 1024],
+  ])('%s streams of one class take turns', (_, withTerminal, turn) => {
+    const pair = new VirtualPair({ bytesPerMs: 5_000, onStream: { acceptor: acceptSilently() } })
+    const streams = Array.from({ length: 8 }, () => pair.dialler.session.open({ ...TCP, priority: 'bulk' }, recorder()))
     pair.run(20)
+    if (withTerminal) pair.dialler.session.open({ ...TCP, priority: 'terminal' }, recorder()).write(text('k'))
     for (const stream of streams) stream.write(new Uint8Array(256 * 1024))
-    pair.run(2_000)
-    // The first four were alone when they wrote, and filled the wire.
-    const waited = pair.dialler.sent.slice(4)
-    expect(waited.slice(0, 8).map(({ stream, length }) => [stream, length])).toEqual(
-      [4, 5, 6, 7, 4, 5, 6, 7].map((i) => [streams[i]?.id, 64 * 1024]),
-    )
+    pair.run(400)
+    // The last turns are those of streams that waited together; the first to write had its turns alone.
+    const last = pair.dialler.sent.slice(-7)
+    expect(last.map(({ length }) => length)).toEqual(Array(7).fill(turn))
+    expect(new Set(last.map(({ stream }) => stream)).size).toBe(7)
   })
 })
 
