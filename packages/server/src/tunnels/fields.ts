@@ -6,7 +6,7 @@
 export type Fields = string[]
 
 /** RFC 9110, section 5.6.2. */
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+export const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 
 /** Every value of the field called `lowerName`, in order. */
 export function valuesOf(fields: Fields, lowerName: string): string[] {
@@ -31,7 +31,9 @@ function nameIs(name: string | undefined, lowerName: string): boolean {
 
 /** The members of a comma-separated list field, trimmed, empty ones dropped, over all its lines. */
 export function listOf(fields: Fields, lowerName: string): string[] {
-  return valuesOf(fields, lowerName)
+  const values = valuesOf(fields, lowerName)
+  if (values.length === 0) return values
+  return values
     .flatMap((value) => value.split(','))
     .map((member) => member.trim())
     .filter((member) => member !== '')

@@ -26,6 +26,8 @@ export interface TunnelFacts {
 
 /** How long somebody counts as a viewer after their last request. */
 const VIEWER_MS = 60_000
+/** How precisely that is kept: not every request of a busy viewer is noted. */
+const VIEWER_STEP_MS = 1_000
 /** Addresses remembered for counting viewers. Beyond them the oldest is forgotten, so the count is a lower bound. */
 const MAX_VIEWERS = 1_000
 
@@ -94,6 +96,8 @@ export class OpenTunnel {
 
   #seen(address: string, now: number): void {
     this.lastActivityAt = now
+    const seenAt = this.#viewers.get(address)
+    if (seenAt !== undefined && now - seenAt < VIEWER_STEP_MS) return
     this.#viewers.delete(address)
     this.#viewers.set(address, now)
     if (this.#viewers.size <= MAX_VIEWERS) return

@@ -1,4 +1,4 @@
-import { type Fields, listOf, valuesOf } from './fields.ts'
+import { type Fields, listOf, TOKEN, valuesOf } from './fields.ts'
 
 /**
  * Reads the answers of a tunnelled service: HTTP/1.1 as RFC 9112 has it, refusing what could be read in two ways
@@ -70,11 +70,11 @@ const LF = 10
 const CR = 13
 const VERSION = Buffer.from('HTTP/1.')
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/
-const FIELD_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*)$/
 /** A size line: hexadecimal digits, then extensions we skip. 13 digits stay below 2^53. */
 const CHUNK_LINE = /^([0-9A-Fa-f]{1,13})(?:[ \t]*;.*)?$/
+/** All control characters but tab, CR and LF, which the scan for lines judges. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this looks for
-const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/
+const CONTROL = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/
 const LENGTH = /^\d{1,16}$/
 
 export class ResponseParser {
@@ -194,11 +194,11 @@ export class ResponseParser {
   }
 
   #takeHead(text: string): void {
-    const lines = text.split('\r\n')
-    const [, minor, code, reason = ''] = STATUS_LINE.exec(lines[0] ?? '') ?? this.#fail('sent no HTTP/1.1 status line')
-    if (CONTROL.test(reason)) this.#fail('sent a control character in its status line')
+    const lineEnd = text.indexOf('\r')
+    const [, minor, code, reason = ''] =
+      STATUS_LINE.exec(text.slice(0, lineEnd)) ?? this.#fail('sent no HTTP/1.1 status line')
     const status = Number(code)
-    const fields = this.#parseFields(lines, 1)
+    const fields = this.#parseFields(text, lineEnd)
     if (status === 101) this.#takeSwitch(status, reason, fields)
     else if (status < 200) this.#takeInterim(status, reason, fields)
     else this.#takeFinal(status, reason, fields, minor === '0')
@@ -261,20 +261,29 @@ export class ResponseParser {
     return length === undefined ? { kind: 'close' } : { kind: 'length', bytes: Number(length) }
   }
 
-  #parseFields(lines: string[], from: number): Fields {
+  /** The field lines in `text` after the line that ends at `lineEnd`. One scan: this runs for every answer. */
+  #parseFields(text: string, lineEnd: number): Fields {
+    if (CONTROL.test(text)) this.#fail('sent a control character in its head')
     const fields: Fields = []
-    for (let i = from; i < lines.length; i++) {
-      const line = lines[i] ?? ''
-      if (line === '') continue
-      if (line.startsWith(' ') || line.startsWith('\t')) this.#fail('sent a folded header field')
-      const [, name, raw] = FIELD_LINE.exec(line) ?? this.#fail('sent a malformed header field')
-      if (name === undefined || raw === undefined || CONTROL.test(raw)) {
-        return this.#fail('sent a control character in a header field')
+    let end = lineEnd
+    for (let at = this.#lineAfter(text, end); at < text.length; at = this.#lineAfter(text, end)) {
+      end = text.indexOf('\r', at)
+      const colon = text.indexOf(':', at)
+      const name = text.slice(at, Math.max(at, colon))
+      if (colon > end || !TOKEN.test(name)) {
+        this.#fail(
+          /^[ \t]/.test(text.slice(at, at + 1)) ? 'sent a folded header field' : 'sent a malformed header field',
+        )
       }
-      // Not trimEnd(): 0xA0 is a byte of the value here, not white space.
-      fields.push(name, raw.replace(/[ \t]+$/, ''))
+      fields.push(name, text.slice(skipBlanks(text, colon + 1, end), skipBlanksBack(text, colon + 1, end)))
     }
     return fields
+  }
+
+  /** Where the line after the one that ends at `lineEnd` begins. A CR that ends none is refused. */
+  #lineAfter(text: string, lineEnd: number): number {
+    if (text.charCodeAt(lineEnd + 1) !== LF) this.#fail('sent a CR that ends no line')
+    return lineEnd + 2
   }
 
   #readCounted(bytes: Uint8Array, at: number): number {
@@ -294,7 +303,7 @@ export class ResponseParser {
     if (lf < 0) return end
     const line = this.#held.take(bytes, end, end)
     const [, digits] =
-      (line.endsWith('\r\n') && !CONTROL.test(line.slice(0, -2)) ? CHUNK_LINE.exec(line.slice(0, -2)) : null) ??
+      (line.endsWith('\r\n') && !CONTROL.test(line) ? CHUNK_LINE.exec(line.slice(0, -2)) : null) ??
       this.#fail('sent a malformed chunk size')
     this.#remaining = Number.parseInt(digits ?? '', 16)
     this.#state = this.#remaining === 0 ? 'trailers' : 'chunk_data'
@@ -314,7 +323,7 @@ export class ResponseParser {
   }
 
   #takeTrailers(text: string): void {
-    const trailers = text === '' ? [] : this.#parseFields(text.split('\r\n'), 0)
+    const trailers = this.#parseFields(`\r\n${text}`, 0)
     for (let i = 0; i < trailers.length; i += 2) {
       const name = trailers[i]?.toLowerCase()
       if (name === 'content-length' || name === 'transfer-encoding') this.#fail('sent framing fields as trailers')
@@ -340,6 +349,23 @@ export class ResponseParser {
     this.#state = 'failed'
     throw new ResponseFault(`the service ${what}`)
   }
+}
+
+function skipBlanks(text: string, from: number, end: number): number {
+  let at = from
+  while (at < end && isBlank(text.charCodeAt(at))) at++
+  return at
+}
+
+function skipBlanksBack(text: string, from: number, end: number): number {
+  let at = end
+  while (at > from && isBlank(text.charCodeAt(at - 1))) at--
+  return at
+}
+
+/** Space or tab; no other character is white space around a value (RFC 9110, section 5.6.3). */
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09
 }
 
 /** Bytes of an unfinished line or section, in one array that doubles: a head cut into single bytes costs no more. */

@@ -1,4 +1,4 @@
-import { createHash, createHmac, randomBytes } from 'node:crypto'
+import { createHmac, hash, randomBytes } from 'node:crypto'
 import { ApiError, type OpenedTunnel, type OpenTunnelBody, type TunnelListAnswer, type TunnelView } from '@cyberun/api'
 import type { Log } from '@cyberun/link/log'
 import { uuidv7 } from 'uuidv7'
@@ -356,7 +356,7 @@ export class Tunnels implements TunnelIndex {
 }
 
 function hashOf(secret: string): string {
-  return createHash('sha256').update(secret).digest('hex')
+  return hash('sha256', secret, 'hex')
 }
 
 function useOf(tunnel: OpenTunnel): TunnelUse {
