@@ -114,8 +114,15 @@ class AgentsHere implements Agents {
   }
 
   async #admit(request: IncomingMessage): Promise<AgentCaller> {
-    this.#checkRoom()
-    return await admitAgent(request, this.#options.addressOf(request), this.#options.identity)
+    if (this.#stopping) throw busy('This server is stopping; it will be back.', this.#limits.stopRetrySpreadMs)
+    if (this.#links.size >= this.#limits.links) {
+      throw busy('This server holds as many agents as it can.', this.#limits.longestRetryAfterMs)
+    }
+    const caller = await admitAgent(request, this.#options.addressOf(request), this.#options.identity)
+    // After the key was checked: strangers must not use up the places of those who have one.
+    const retryAfterMs = this.#acceptRate.take(this.#options.now())
+    if (retryAfterMs !== undefined) throw busy('Many agents are connecting; wait for your turn.', retryAfterMs)
+    return caller
   }
 
   async #accept(caller: AgentCaller, request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
@@ -140,15 +147,6 @@ class AgentsHere implements Agents {
     guest.streams?.on(link)
     if (seat) this.#seat({ ...seat, link, isDraining: false })
     else this.#probe(link, caller)
-  }
-
-  #checkRoom(): void {
-    if (this.#stopping) throw busy('This server is stopping; it will be back.', this.#limits.stopRetrySpreadMs)
-    if (this.#links.size >= this.#limits.links) {
-      throw busy('This server holds as many agents as it can.', this.#limits.longestRetryAfterMs)
-    }
-    const retryAfterMs = this.#acceptRate.take(this.#options.now())
-    if (retryAfterMs !== undefined) throw busy('Many agents are connecting; wait for your turn.', retryAfterMs)
   }
 
   /** Undefined: a link that only measures may stay. */
