@@ -105,7 +105,9 @@ class AgentsHere implements Agents {
     this.#keys.stop()
     const closed = Promise.all([...this.#links.keys(), ...this.#probes].map((link) => link.closed))
     for (const link of [...this.#probes]) link.close(CLOSING.stopping)
-    for (const link of [...this.#links.keys()]) this.#sendAway(link)
+    for (const link of [...this.#links.keys()]) {
+      link.goAway(CLOSING.stopping.message, this.#limits.stopDrainMs, this.#returnMs())
+    }
     await Promise.race([closed, aborted(signal)])
     for (const link of [...this.#links.keys()]) link.close({ ...CLOSING.stopping, retryAfterMs: this.#returnMs() })
     await closed
@@ -176,8 +178,8 @@ class AgentsHere implements Agents {
   /** Lists an agent whose link is made, unless something came in between. */
   #seat(connection: AgentConnection): void {
     const { teamId, credentialId, link, record } = connection
-    if (this.#keys.endedLately(teamId, credentialId)) {
-      link.close(CLOSING.revoked)
+    if (this.#stopping || this.#keys.endedLately(teamId, credentialId)) {
+      link.close(this.#stopping ? CLOSING.stopping : CLOSING.revoked)
       return
     }
     const outcome = this.#registry.attach(connection)
@@ -210,7 +212,6 @@ class AgentsHere implements Agents {
       },
       'agent.connected',
     )
-    if (this.#stopping) this.#sendAway(link)
     void this.#watch(connection)
   }
 
@@ -257,10 +258,6 @@ class AgentsHere implements Agents {
     })
   }
 
-  #sendAway(link: Link): void {
-    link.goAway(CLOSING.stopping.message, this.#limits.stopDrainMs, this.#returnMs())
-  }
-
   /** When an agent should be back after this server's restart: not all at the same moment. */
   #returnMs(): number {
     return Math.round(this.#options.random() * this.#limits.stopRetrySpreadMs)
@@ -280,9 +277,11 @@ class AgentsHere implements Agents {
     if (socket.destroyed) return
     const known =
       error instanceof ApiError ? error : new ApiError('internal', 'This is a fault of the server; see its log.')
-    const address = this.#options.addressOf(request)
-    if (known.code === 'internal') this.#options.log.error({ error, address }, 'agent.accept_failed')
-    else this.#options.log.debug({ address, error_code: known.code, hint: known.message }, 'agent.refused')
+    const fields = { address: this.#options.addressOf(request), error_code: known.code, hint: known.message }
+    if (known.code === 'internal') this.#options.log.error({ ...fields, error }, 'agent.accept_failed')
+    // One wrong key is worth a line; identity answers the many that follow with `rate_limited`.
+    else if (known.code === 'unauthenticated') this.#options.log.info(fields, 'agent.refused')
+    else this.#options.log.debug(fields, 'agent.refused')
     refuseUpgrade(
       socket,
       known.status,
