@@ -128,7 +128,8 @@ function handle(server: EdgeServer, front: VisitorFront, options: EdgeOptions): 
   }
   const onRequest = (request: VisitorRequest, response: VisitorResponse): void => {
     const connection = connectionOf(request.socket)
-    connection.take(() => front.serve(connection, request, response))
+    if (connection.busy) connection.wait(() => front.serve(connection, request, response))
+    else front.serve(connection, request, response)
   }
   server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
     sockets.add(socket)

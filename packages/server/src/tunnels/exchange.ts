@@ -1,3 +1,4 @@
+import { TLSSocket } from 'node:tls'
 import type { LinkStream } from '@cyberun/link'
 import type { Routed } from './doors.ts'
 import { type Fields, firstOf, formatHead } from './fields.ts'
@@ -21,13 +22,14 @@ export interface ExchangeContext {
   hop: string
 }
 
-/** Whom an exchange tells what it leads to. */
-export interface ExchangeEvents {
-  /** Called once, when the next request of this connection may be served. */
-  onOver(): void
-  /** The service granted the upgrade: `head` and then `rest`, valid during the call only, are for the visitor. */
-  onSwitched(stream: LinkStream, head: string, rest: Uint8Array): void
+/** The visitor's connection, which has one exchange at a time. */
+export interface Turn {
+  /** Called once, when the next request may be served. */
+  next(): void
 }
+
+/** The service granted the upgrade: `head` and then `rest`, valid during the call only, are for the visitor. */
+export type OnSwitched = (stream: LinkStream, head: string, rest: Uint8Array) => void
 
 /**
  * `opening`: a connection to the service is awaited. `asking`: the request goes out, no final answer yet.
@@ -57,7 +59,8 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
   readonly #visitor: Visitor
   readonly #pool: UpstreamPool
   readonly #context: ExchangeContext
-  readonly #events: ExchangeEvents
+  readonly #turn: Turn
+  readonly #onSwitched: OnSwitched | undefined
   #stage: Stage = 'opening'
   #upstream: Upstream | undefined
   /** The connection carried an earlier request, so the service may have closed it just before this one. */
@@ -80,7 +83,8 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
     visitor: Visitor,
     pool: UpstreamPool,
     context: ExchangeContext,
-    events: ExchangeEvents,
+    turn: Turn,
+    onSwitched?: OnSwitched,
   ) {
     this.address = visitor.address
     this.#request = request
@@ -90,7 +94,8 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
     this.#visitor = visitor
     this.#pool = pool
     this.#context = context
-    this.#events = events
+    this.#turn = turn
+    this.#onSwitched = onSwitched
     this.#requestSent = checked.body.kind === 'none' || (checked.body.kind === 'length' && checked.body.bytes === 0)
   }
 
@@ -115,12 +120,19 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
 
   /** The visitor is gone. */
   visitorGone(): void {
-    this.#end(() => this.#upstream?.abort())
+    if (this.#stage !== 'over') {
+      this.#upstream?.abort()
+      this.#end()
+    }
     for (const release of this.#held.splice(0)) release()
   }
 
   tunnelClosed(): void {
+    const { socket } = this.#response
+    const answering = this.#stage === 'answering'
     this.#fail(new Refusal('not_found', 'this tunnel has been closed'))
+    // Not even what waits for a slow visitor is delivered any more.
+    if (answering) socket?.destroy()
   }
 
   // The request, from the visitor to the service.
@@ -239,8 +251,8 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
       return
     }
     const stream = this.#upstream?.giveAway()
-    this.#end(() => {})
-    if (stream) this.#events.onSwitched(stream, granted, rest)
+    this.#end()
+    if (stream) this.#onSwitched?.(stream, granted, rest)
   }
 
   onLost(loss: UpstreamLoss): void {
@@ -292,7 +304,8 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
       if (piece) this.#writePiece(piece)
       response.end()
     }
-    this.#end(() => this.#leaveUpstream())
+    this.#leaveUpstream()
+    this.#end()
   }
 
   #leaveUpstream(): void {
@@ -310,7 +323,8 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
   #fail(refusal: Refusal): void {
     if (this.#stage === 'over') return
     const cut = this.#stage === 'answering'
-    this.#end(() => this.#upstream?.abort())
+    this.#upstream?.abort()
+    this.#end()
     if (cut) this.#cut()
     else
       sendOwn(this.#response, refusalAnswer(refusal, isForPerson(this.#checked.fields)), this.#checked.awaitsContinue)
@@ -320,21 +334,20 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
   #cut(): void {
     const socket = this.#response.socket
     const framed = this.#answer?.head.framing.kind === 'length' || !this.#checked.oldVersion
-    // Where the end of the connection is the end of the body, only a reset is no clean end.
+    // Where the end of the connection is the end of the body, only a reset is no clean end; TLS has its own (RFC 8446, 6.1).
     if (framed) socket?.destroySoon()
+    else if (socket instanceof TLSSocket) socket.destroy()
     else socket?.resetAndDestroy()
   }
 
-  #end(leave: () => void): void {
-    if (this.#stage === 'over') return
+  #end(): void {
     this.#stage = 'over'
     this.#cancelOpening?.abort()
-    leave()
     // What is left of the request is read and dropped, so that the visitor gets to read the answer.
     if (!this.#requestSent) this.#request.resume()
     this.#request.reader = undefined
     this.#routed.tunnel.end(this, this.#context.now())
-    this.#events.onOver()
+    this.#turn.next()
   }
 }
 

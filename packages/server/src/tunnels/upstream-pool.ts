@@ -2,7 +2,7 @@ import { AgentUnreachableError, type Routing } from '../routing/routing.ts'
 import { agentOffline, lossRefusal } from './losses.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import type { Refusal } from './refusal.ts'
-import { Upstream } from './upstream.ts'
+import { Upstream, type UpstreamOwner } from './upstream.ts'
 
 /** Bounds of one tunnel's connections to its service. */
 export const POOL_LIMITS = {
@@ -22,7 +22,7 @@ export const POOL_LIMITS = {
 } as const
 
 /** The connections from this edge to one tunnel's service, kept alive between requests (RFC 9112, section 9.3). */
-export class UpstreamPool {
+export class UpstreamPool implements UpstreamOwner {
   readonly #tunnel: OpenTunnel
   readonly #routing: Routing
   /** Every connection that is not closed yet. */
@@ -56,7 +56,7 @@ export class UpstreamPool {
       return
     }
     this.#idle.push({ upstream, since: now })
-    upstream.rest(() => this.#leaveIdle(upstream))
+    upstream.rest()
   }
 
   /** Ends a connection that will carry no further request, and gives the service time to do the same. */
@@ -74,7 +74,7 @@ export class UpstreamPool {
     const path = this.#routing.pathTo(teamId, agentId)
     if (!path) return agentOffline()
     if (this.#all.size >= POOL_LIMITS.open) return lossRefusal('refused')
-    const upstream: Upstream = new Upstream(this.#tunnel, () => this.#closed(upstream))
+    const upstream = new Upstream(this.#tunnel, this)
     this.#all.add(upstream)
     try {
       const init = { target: { kind: 'tcp', port: targetPort }, priority: 'interactive' } as const
@@ -100,12 +100,12 @@ export class UpstreamPool {
     for (const { upstream } of this.#idle.splice(0)) this.retire(upstream, now)
   }
 
-  #leaveIdle(upstream: Upstream): void {
+  onIdleLost(upstream: Upstream): void {
     const at = this.#idle.findIndex((each) => each.upstream === upstream)
     if (at >= 0) this.#idle.splice(at, 1)
   }
 
-  #closed(upstream: Upstream): void {
+  onClosed(upstream: Upstream): void {
     this.#all.delete(upstream)
     this.#ending.delete(upstream)
   }

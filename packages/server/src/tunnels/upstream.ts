@@ -22,28 +22,37 @@ export interface UpstreamUser extends ResponseSink {
 }
 
 /** `idle`: no answer is awaited. `busy`: one is. `over`: nothing is told any more. */
-type State = { kind: 'idle'; onGone: () => void } | { kind: 'busy'; user: UpstreamUser } | { kind: 'over' }
+type State = { kind: 'idle' } | { kind: 'busy'; user: UpstreamUser } | { kind: 'over' }
 
+const IDLE: State = { kind: 'idle' }
 const OVER: State = { kind: 'over' }
+
+/** Who keeps connections between requests. */
+export interface UpstreamOwner {
+  /** It ended while nobody awaited an answer. */
+  onIdleLost(upstream: Upstream): void
+  /** Its stream is over for both ends, or was given away. Called once. */
+  onClosed(upstream: Upstream): void
+}
 
 /** One connection to a tunnelled service: a stream to its agent with our HTTP/1.1 on it, a request at a time. */
 export class Upstream implements StreamEvents {
   readonly #tunnel: OpenTunnel
-  readonly #onClosed: () => void
+  readonly #owner: UpstreamOwner
   readonly #parser = new ResponseParser()
   #stream: LinkStream | undefined
   #state: State = OVER
   /** What is being parsed, for a user who must keep its bytes longer. */
-  #pushed: SharedChunk | undefined
+  #pushed: Chunk | undefined
+  #shared: SharedChunk | undefined
   /** Whether anything came for the answer awaited now. */
   #answerBegan = false
   /** Whether bytes came that belong to no answer, or the service wrote its last byte. */
   #spent = false
 
-  /** `onClosed` is called once, when the stream is over for both ends. */
-  constructor(tunnel: OpenTunnel, onClosed: () => void) {
+  constructor(tunnel: OpenTunnel, owner: UpstreamOwner) {
     this.#tunnel = tunnel
-    this.#onClosed = onClosed
+    this.#owner = owner
   }
 
   /** Tells which stream this speaks on; its events come here. */
@@ -67,16 +76,16 @@ export class Upstream implements StreamEvents {
     this.#parser.expect(awaited, user)
   }
 
-  /** Nobody awaits an answer now; `onGone` is called when the connection ends meanwhile. */
-  rest(onGone: () => void): void {
-    this.#state = { kind: 'idle', onGone }
+  /** Nobody awaits an answer now. */
+  rest(): void {
+    this.#state = IDLE
   }
 
   /** Gives the stream away after a 101. Whoever takes it listens to it from now on, and ends it. */
   giveAway(): LinkStream {
     if (!this.#stream) throw new Error('a connection without a stream cannot have switched protocols')
     this.#state = OVER
-    this.#onClosed()
+    this.#owner.onClosed(this)
     return this.#stream
   }
 
@@ -89,7 +98,8 @@ export class Upstream implements StreamEvents {
   /** Keeps the bytes being told of in `onBody` valid until the returned function is called, once. */
   hold(): () => void {
     if (!this.#pushed) throw new Error('bytes can only be held while they are told of')
-    return this.#pushed.hold()
+    this.#shared ??= new SharedChunk(this.#pushed.hold())
+    return this.#shared.hold()
   }
 
   /** No further request will come. What the service still sends is dropped. */
@@ -112,7 +122,7 @@ export class Upstream implements StreamEvents {
         return
       case 'idle':
         // An answer nobody asked for: whatever it is, the next request must not get it.
-        this.#gone(this.#state.onGone)
+        this.#loseIdle()
         return
       case 'over':
         return
@@ -128,7 +138,7 @@ export class Upstream implements StreamEvents {
         this.#finish(this.#state.user)
         return
       case 'idle':
-        this.#gone(this.#state.onGone)
+        this.#loseIdle()
         return
       case 'over':
         return
@@ -143,7 +153,7 @@ export class Upstream implements StreamEvents {
         this.#lose(this.#state.user, { kind: 'reset', code })
         return
       case 'idle':
-        this.#gone(this.#state.onGone)
+        this.#loseIdle()
         return
       case 'over':
         return
@@ -157,12 +167,12 @@ export class Upstream implements StreamEvents {
   }
 
   onClose(): void {
-    this.#onClosed()
+    this.#owner.onClosed(this)
   }
 
   #parse(chunk: Chunk, user: UpstreamUser): void {
     this.#answerBegan = true
-    this.#pushed = new SharedChunk(chunk)
+    this.#pushed = chunk
     try {
       const used = this.#parser.push(chunk.bytes)
       if (this.#parser.upgraded) {
@@ -176,6 +186,7 @@ export class Upstream implements StreamEvents {
       this.#lose(user, { kind: 'fault', message: error.message })
     } finally {
       this.#pushed = undefined
+      this.#shared = undefined
     }
   }
 
@@ -195,28 +206,26 @@ export class Upstream implements StreamEvents {
     user.onLost(loss)
   }
 
-  #gone(onGone: () => void): void {
+  #loseIdle(): void {
     this.abort()
-    onGone()
+    this.#owner.onIdleLost(this)
   }
 }
 
 /** A chunk that several pieces of a body lie in: it is held once, until the last of them is given back. */
 class SharedChunk {
-  readonly #chunk: Chunk
+  readonly #release: () => void
   #holders = 0
-  #release: (() => void) | undefined
 
-  constructor(chunk: Chunk) {
-    this.#chunk = chunk
+  constructor(release: () => void) {
+    this.#release = release
   }
 
   hold(): () => void {
-    this.#release ??= this.#chunk.hold()
     this.#holders += 1
     return () => {
       this.#holders -= 1
-      if (this.#holders === 0) this.#release?.()
+      if (this.#holders === 0) this.#release()
     }
   }
 }

@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net'
-import type { Exchange } from './exchange.ts'
+import type { Exchange, Turn } from './exchange.ts'
 
 /** Pipelined requests that wait for their turn before the connection is read no further. */
 const MAX_WAITING = 16
 
 /** One connection of a visitor: its requests are served one after the other (RFC 9112, section 9.3.2). */
-export class VisitorConnection {
+export class VisitorConnection implements Turn {
   readonly #socket: Socket
   readonly #waiting: (() => void)[] = []
   #current: Exchange | undefined
@@ -21,12 +21,8 @@ export class VisitorConnection {
     return this.#current !== undefined
   }
 
-  /** Runs `serve` when it is this request's turn: now, unless an earlier one is still being served. */
-  take(serve: () => void): void {
-    if (!this.busy) {
-      serve()
-      return
-    }
+  /** Has `serve` called when the requests before this one are answered. */
+  wait(serve: () => void): void {
     this.#waiting.push(serve)
     if (this.#waiting.length >= MAX_WAITING) this.#socket.pause()
   }

@@ -1,11 +1,10 @@
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
-import type { LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { Routing } from '../routing/routing.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
 import { type Arrival, type DoorSettings, findDoor, type Routed, type TunnelIndex } from './doors.ts'
-import { Exchange, type ExchangeContext } from './exchange.ts'
+import { Exchange, type ExchangeContext, type OnSwitched } from './exchange.ts'
 import { listOf } from './fields.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { checkOrigin } from './origin-check.ts'
@@ -63,7 +62,7 @@ export class VisitorFront {
       const message = 'an upgrade cannot follow a request that is not answered yet'
       answerOwn(request, response, new Refusal('bad_request', message))
     } else {
-      connection.serve(this.#exchange(connection, request, response, found, () => {}))
+      connection.serve(this.#exchange(connection, request, response, found))
     }
   }
 
@@ -83,7 +82,7 @@ export class VisitorFront {
       answerOwn(request, response, found)
     } else if (found.routed.tunnel.facts.protocol === 'http') {
       const context = this.#relayContext(found)
-      const onSwitched = (stream: LinkStream, head: string, rest: Uint8Array): void => {
+      const onSwitched: OnSwitched = (stream, head, rest) => {
         response.detachSocket(socket)
         void relayUpgraded(stream, socket, head, rest, context)
       }
@@ -174,10 +173,10 @@ export class VisitorFront {
     request: VisitorRequest,
     response: VisitorResponse,
     { checked, routed, visitor }: Admitted,
-    onSwitched: (stream: LinkStream, head: string, rest: Uint8Array) => void,
+    onSwitched?: OnSwitched,
   ): Exchange {
-    const events = { onOver: () => connection.next(), onSwitched }
-    return new Exchange(request, response, checked, routed, visitor, this.#poolOf(routed.tunnel), this.#context, events)
+    const pool = this.#poolOf(routed.tunnel)
+    return new Exchange(request, response, checked, routed, visitor, pool, this.#context, connection, onSwitched)
   }
 
   #relayContext({ routed, visitor }: Admitted): RelayContext {
