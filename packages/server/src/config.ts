@@ -67,8 +67,6 @@ const SETTINGS = z.strictObject({
 
 /** The settings of a server, validated and frozen. */
 export type Config = z.output<typeof SETTINGS>
-/** What may be given instead of defaults: the shape of the YAML file. */
-export type ConfigInput = z.input<typeof SETTINGS>
 
 /** A setting that cannot be used. `message` has one line per fault: where, what, and what is expected. */
 export class ConfigError extends Error {
