@@ -16,42 +16,46 @@ const NEWLINE = 0x0a
  * `maxLineBytes`. Lines are written with `stream.write(encodeLine(…))`.
  */
 export function lineEvents(handlers: LineHandlers, maxLineBytes: number): StreamEvents {
-  let partial = Buffer.alloc(0)
-  let over = false
+  // Pieces are joined once, at the line's end: joining at each would cost the square of what a peer dribbles.
+  let pieces: Uint8Array[] = []
+  let bytesKept = 0
+  let isOver = false
 
-  function finish(): void {
-    if (over) return
-    over = true
-    partial = Buffer.alloc(0)
-    handlers.onOver()
+  function keep(piece: Uint8Array): boolean {
+    bytesKept += piece.length
+    if (bytesKept > maxLineBytes) return false
+    if (piece.length > 0) pieces.push(Uint8Array.from(piece))
+    return true
+  }
+
+  function takeLine(): string {
+    const line = Buffer.concat(pieces).toString('utf8')
+    pieces = []
+    bytesKept = 0
+    return line
+  }
+
+  function finish(tell: () => void): void {
+    if (isOver) return
+    isOver = true
+    pieces = []
+    tell()
   }
 
   return {
     onData({ bytes }) {
-      if (over) return
       let from = 0
-      for (let at = bytes.indexOf(NEWLINE); at !== -1 && !over; at = bytes.indexOf(NEWLINE, from)) {
-        const line = Buffer.concat([partial, bytes.subarray(from, at)])
-        partial = Buffer.alloc(0)
-        from = at + 1
-        if (line.length > maxLineBytes) {
-          overlong()
-          return
-        }
-        handlers.onLine(line.toString('utf8'))
+      while (!isOver) {
+        const end = bytes.indexOf(NEWLINE, from)
+        if (!keep(bytes.subarray(from, end === -1 ? bytes.length : end))) finish(handlers.onOverlong)
+        if (end === -1 || isOver) return
+        handlers.onLine(takeLine())
+        from = end + 1
       }
-      if (partial.length + bytes.length - from > maxLineBytes) overlong()
-      else if (!over) partial = Buffer.concat([partial, bytes.subarray(from)])
     },
-    onEnd: finish,
-    onReset: finish,
+    onEnd: () => finish(handlers.onOver),
+    onReset: () => finish(handlers.onOver),
     onDrain() {},
-  }
-
-  function overlong(): void {
-    over = true
-    partial = Buffer.alloc(0)
-    handlers.onOverlong()
   }
 }
 
