@@ -10,13 +10,15 @@ export interface LineHandlers {
 }
 
 const NEWLINE = 0x0a
+const MOST_PIECES = 256
 
 /**
  * The events of a stream that carries UTF-8 lines, such as a `control` stream. A line without its end is kept up to
  * `maxLineBytes`. Lines are written with `stream.write(encodeLine(…))`.
  */
 export function lineEvents(handlers: LineHandlers, maxLineBytes: number): StreamEvents {
-  // Pieces are joined once, at the line's end: joining at each would cost the square of what a peer dribbles.
+  // Joined at the line's end and when they are many: joining at each piece would cost the square of what a peer
+  // dribbles, and a piece of one byte weighs a hundred.
   let pieces: Uint8Array[] = []
   let bytesKept = 0
   let isOver = false
@@ -24,6 +26,7 @@ export function lineEvents(handlers: LineHandlers, maxLineBytes: number): Stream
   function keep(piece: Uint8Array): boolean {
     bytesKept += piece.length
     if (bytesKept > maxLineBytes) return false
+    if (pieces.length === MOST_PIECES) pieces = [Buffer.concat(pieces)]
     if (piece.length > 0) pieces.push(Uint8Array.from(piece))
     return true
   }
