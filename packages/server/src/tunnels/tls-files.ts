@@ -14,7 +14,7 @@ export interface Certificate {
 }
 
 /** How often the files are looked at: renewals replace them by rename or by symlink, which watching misses. */
-const LOOK_EVERY_MS = 5_000
+const LOOK_EVERY_MS = 2_000
 
 /** Reads certificate and key. Throws an `Error` that names the files when they cannot be read or do not fit. */
 export async function readCertificate({ certFile, keyFile }: TlsFiles): Promise<Certificate> {
@@ -32,7 +32,7 @@ export async function readCertificate({ certFile, keyFile }: TlsFiles): Promise<
  * Serves new connections with the files' new content soon after they changed; what is open goes on. Files that do not
  * fit together (between the two writes of a renewal, say) change nothing. The returned function stops looking.
  */
-export function reloadOnChange(server: Server, files: TlsFiles, log: Log, everyMs = LOOK_EVERY_MS): () => void {
+export function reloadOnChange(server: Server, files: TlsFiles, log: Log): () => void {
   let served = versionOf(files)
   const look = async (): Promise<void> => {
     const before = await served
@@ -46,7 +46,7 @@ export function reloadOnChange(server: Server, files: TlsFiles, log: Log, everyM
       log.warn({ error, cert_file: files.certFile }, 'edge.tls_reload_failed')
     }
   }
-  const timer = setInterval(() => void look(), everyMs)
+  const timer = setInterval(() => void look(), LOOK_EVERY_MS)
   timer.unref()
   return () => clearInterval(timer)
 }
