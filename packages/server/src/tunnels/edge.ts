@@ -94,6 +94,9 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
   }
 }
 
+/** While stopping: how soon a connection is closed once its last answer is out. */
+const CLOSE_IDLE_EVERY_MS = 50
+
 type EdgeServer = Server<typeof VisitorRequest, typeof VisitorResponse>
 
 /** Upgrades other than to WebSocket are served as plain requests (RFC 9110, section 7.8). */
@@ -209,6 +212,8 @@ function nameOf(host: string): string {
 
 async function closeServer(server: EdgeServer, sockets: ReadonlySet<Socket>, signal: AbortSignal): Promise<void> {
   server.close()
+  // Those whose answer is under way become idle later.
+  const closing = setInterval(() => server.closeIdleConnections(), CLOSE_IDLE_EVERY_MS)
   server.closeIdleConnections()
   const { promise, resolve } = Promise.withResolvers<void>()
   const check = (): void => {
@@ -219,4 +224,5 @@ async function closeServer(server: EdgeServer, sockets: ReadonlySet<Socket>, sig
   signal.addEventListener('abort', check, { once: true })
   check()
   await promise
+  clearInterval(closing)
 }

@@ -4,8 +4,8 @@ import { localTarget } from './door.ts'
 /** One visitor's use of a tunnel: a request being answered, a WebSocket, a TCP connection. */
 export interface Visit {
   readonly address: string
-  /** The tunnel is over: end at once. Called at most once. */
-  tunnelClosed(): void
+  /** The tunnel is over: end at once. Called at most once. Relays listen to `closed` of the tunnel instead. */
+  tunnelClosed?(): void
 }
 
 export interface TunnelFacts {
@@ -43,6 +43,8 @@ export class OpenTunnel {
   lastActivityAt: number
   readonly #visits = new Set<Visit>()
   readonly #onClose = new Set<() => void>()
+  /** One for all relays of the tunnel: each of their own would be a tenth of what an idle one costs. */
+  readonly #closing = new AbortController()
   /** Address to the time of its last request; in the order of that time. */
   readonly #viewers = new Map<string, number>()
 
@@ -53,6 +55,11 @@ export class OpenTunnel {
     this.bytesIn = past.bytesIn
     this.bytesOut = past.bytesOut
     this.lastActivityAt = past.lastActivityAt
+  }
+
+  /** Aborts when the tunnel is closed. */
+  get closed(): AbortSignal {
+    return this.#closing.signal
   }
 
   /** Notes a visit that begins; the tunnel's end will end it. */
@@ -90,8 +97,9 @@ export class OpenTunnel {
     const visits = [...this.#visits]
     this.#onClose.clear()
     this.#visits.clear()
+    this.#closing.abort()
     for (const end of ends) end()
-    for (const visit of visits) visit.tunnelClosed()
+    for (const visit of visits) visit.tunnelClosed?.()
   }
 
   #seen(address: string, now: number): void {

@@ -8,15 +8,13 @@ import type { OpenTunnel } from './open-tunnel.ts'
 import type { Refusal } from './refusal.ts'
 import { type RelayContext, relayVisit } from './socket-relay.ts'
 
-/** Joins a visitor's WebSocket, whose 101 is still to be sent, with a stream to the service. */
-export async function relayTcp(
-  request: IncomingMessage,
-  socket: Socket,
-  stream: LinkStream,
-  context: RelayContext,
-): Promise<void> {
+/**
+ * Joins a visitor's WebSocket, whose 101 is still to be sent, with a stream to the service. Nothing of the request is
+ * kept while bytes are relayed, so this does not wait for their end.
+ */
+export function relayTcp(request: IncomingMessage, socket: Socket, stream: LinkStream, context: RelayContext): void {
   const visitor = acceptWebSocket({ request, socket, head: Buffer.alloc(0) })
-  if (visitor) await relayVisit('tcp', context, (options) => relayWebSocket(stream, visitor, options))
+  if (visitor) relayVisit('tcp', context, (options) => relayWebSocket(stream, visitor, options))
   else stream.reset('cancelled')
 }
 

@@ -84,7 +84,7 @@ export class VisitorFront {
       const context = this.#relayContext(found)
       const onSwitched: OnSwitched = (stream, head, rest) => {
         response.detachSocket(socket)
-        void relayUpgraded(stream, socket, head, rest, context)
+        relayUpgraded(stream, socket, head, rest, context)
       }
       connection.serve(this.#exchange(connection, request, response, found, onSwitched))
     } else if (found.checked.upgrade === 'none') {
@@ -105,7 +105,7 @@ export class VisitorFront {
       return
     }
     response.detachSocket(socket)
-    await relayTcp(request, socket, dialled, this.#relayContext(found))
+    relayTcp(request, socket, dialled, this.#relayContext(found))
   }
 
   /** Closes connections to services that were idle for too long. Called about once a second. */
