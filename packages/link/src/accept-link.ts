@@ -61,7 +61,7 @@ async function greet(options: AcceptLinkOptions, socket: PumpSocket): Promise<Li
     limits: options.limits ? { ...LIMITS, ...options.limits } : LIMITS,
     onStream: options.onStream,
     log: options.log,
-    onHello: hello.resolve,
+    onGreeting: hello.resolve,
   })
   connection.start()
   const answer = await Promise.race([hello.promise.then((said) => options.welcome(said)), lossOf(connection)])

@@ -3,18 +3,23 @@ import type { ByteLender } from '@cyberun/protocol'
 /** In front of what is read, so that the headers of a frame and of a WebSocket message can be written in place. */
 export const HEADROOM_BYTES = 32
 
-const SMALL_BYTES = 16 * 1024
-const BATCH_BYTES = 64 * 1024
-const LARGE_BYTES = 1024 * 1024
-/** How many free buffers of each size wait for their next use. */
-const FREE_BUFFERS = { small: 64, batch: 32, large: 32 } as const
-/** While lent buffers that nobody reads into weigh more than this, pieces below `DEAR_BYTES` are copied and not lent. */
-const STRETCHED_BYTES = 8 * 1024 * 1024
-/** A copy of more costs more than the buffer it would free. */
-const DEAR_BYTES = 128 * 1024
-
-export const BUFFER_BYTES = { small: SMALL_BYTES, batch: BATCH_BYTES, large: LARGE_BYTES } as const
+const KIB = 1024
+const QUIET_BYTES = 16 * KIB
+export const BUFFER_BYTES = { medium: 64 * KIB, large: 1024 * KIB } as const
 export type BufferSize = keyof typeof BUFFER_BYTES
+
+/** How many free buffers of each size wait for their next use. */
+const FREE_BUFFERS = { medium: 16, large: 32 } as const
+/** With so many large buffers in use, who wants one gets a medium one: a thousand quiet sockets were busy once. */
+const LARGE_IN_USE = 64
+/** While lent buffers that nobody reads into weigh more than this, pieces below `DEAR_BYTES` are copied and not lent. */
+const STRETCHED_BYTES = 8 * 1024 * KIB
+/** A copy of more costs more than the buffer it would free. */
+const DEAR_BYTES = 128 * KIB
+/** After so many reads that a quiet socket could have made, a socket is quiet. */
+const SHORT_READS = 64
+/** A window that reopens gives a quarter of its 1 MiB or more: smaller reads would only make smaller frames. */
+const LEAST_READ_BYTES = 256 * KIB
 
 /** A buffer with several users. Whoever takes a reference releases it once; the last one gives it back to the pool. */
 export class SharedBuffer {
@@ -52,13 +57,21 @@ export class SharedBuffer {
 
 /** Buffers that are used again, so that reading neither allocates nor makes garbage. */
 class BufferPool {
-  readonly #free: Record<BufferSize, SharedBuffer[]> = { small: [], batch: [], large: [] }
+  readonly #free: Record<BufferSize, SharedBuffer[]> = { medium: [], large: [] }
   readonly #orphans = new Set<SharedBuffer>()
+  readonly #largeInUse = new Set<SharedBuffer>()
   #orphanBytes = 0
+  /**
+   * Where all quiet sockets of this thread read: a read is handed on before the next one begins, and what somebody
+   * wants to keep is copied. So an idle connection has no buffer at all.
+   */
+  readonly quiet = new Uint8Array(QUIET_BYTES)
 
   /** A buffer with one reference, the caller's. */
   take(size: BufferSize): SharedBuffer {
-    const buffer = this.#free[size].pop() ?? new SharedBuffer(this, size)
+    const given = size === 'large' && this.#largeInUse.size >= LARGE_IN_USE ? 'medium' : size
+    const buffer = this.#free[given].pop() ?? new SharedBuffer(this, given)
+    if (given === 'large') this.#largeInUse.add(buffer)
     buffer.retain()
     return buffer
   }
@@ -72,6 +85,7 @@ class BufferPool {
 
   giveBack(buffer: SharedBuffer): void {
     if (this.#orphans.delete(buffer)) this.#orphanBytes -= buffer.bytes.length
+    this.#largeInUse.delete(buffer)
     const free = this.#free[buffer.size]
     if (free.length < FREE_BUFFERS[buffer.size]) free.push(buffer)
   }
@@ -85,13 +99,14 @@ class BufferPool {
 export const buffers = new BufferPool()
 
 /**
- * The read buffers of one socket: small while it is quiet, large once a read fills them, small again after many short
- * reads, so that an idle socket costs little and a busy one few wake-ups (1 MiB reads: half the CPU of 256 KiB ones).
+ * Where one socket reads: into the buffer of all quiet sockets, into a large one of its own once a read fills that, and
+ * back after many short reads. A busy socket so has few wake-ups (1 MiB reads: half the CPU of 256 KiB ones).
  */
 export class ReadBuffers implements ByteLender {
-  #size: BufferSize = 'small'
-  #current: SharedBuffer | undefined
-  #view: Uint8Array | undefined
+  #isQuiet = true
+  /** The buffer of our own; undefined while we read where all quiet sockets do. */
+  #own: SharedBuffer | undefined
+  #view: Uint8Array = buffers.quiet
   #room: (() => number) | undefined
   #shortReads = 0
 
@@ -100,59 +115,53 @@ export class ReadBuffers implements ByteLender {
     this.#room = room
   }
 
-  /** Where the next read goes; the present buffer again unless it was lent. */
+  /** Where the next read goes: the present place again, unless it was lent or has the wrong size. */
   next(): Uint8Array {
-    if (this.#current && (!this.#current.isSole || this.#current.size !== this.#size)) this.#letGo(this.#current)
-    this.#current ??= buffers.take(this.#size)
-    const length = Math.min(BUFFER_BYTES[this.#size], Math.max(LEAST_READ_BYTES, this.#room?.() ?? BUFFER_BYTES.large))
-    if (this.#view?.buffer !== this.#current.bytes.buffer || this.#view.length !== length) {
-      this.#view = this.#current.bytes.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length)
+    if (this.#own && (this.#isQuiet || !this.#own.isSole)) this.close()
+    if (this.#isQuiet) return this.#view
+    this.#own ??= buffers.take('large')
+    const most = this.#room ? Math.max(LEAST_READ_BYTES, this.#room()) : BUFFER_BYTES.large
+    const length = Math.min(BUFFER_BYTES[this.#own.size], most)
+    if (this.#view.buffer !== this.#own.bytes.buffer || this.#view.length !== length) {
+      this.#view = this.#own.bytes.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length)
     }
     return this.#view
   }
 
-  /** The `length` bytes that a read put into the present buffer. */
+  /** The `length` bytes that were just read. */
   filled(length: number): Uint8Array {
-    const current = this.#current
-    if (!current) throw new Error('read into no buffer')
-    this.#adapt(length)
-    return current.bytes.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length)
+    if (length >= this.#view.length) {
+      this.#isQuiet = false
+      this.#shortReads = 0
+    } else if (!this.#isQuiet) {
+      this.#shortReads = length < QUIET_BYTES ? this.#shortReads + 1 : 0
+      this.#isQuiet = this.#shortReads >= SHORT_READS
+    }
+    return this.#view.subarray(0, length)
+  }
+
+  /** Bytes in front of what was just read that mean nothing. */
+  get headroom(): number {
+    return this.#own ? HEADROOM_BYTES : 0
   }
 
   lend(): () => void {
-    const buffer = this.#current
-    if (!buffer) throw new Error('nothing to lend')
+    const buffer = this.#own
+    if (!buffer) throw new Error('bytes of the quiet buffer are copied, not lent')
     buffer.retain()
     return () => buffer.release()
   }
 
   isTooDear(bytes: number): boolean {
-    return bytes < DEAR_BYTES && buffers.isStretched
+    return this.#own === undefined || (bytes < DEAR_BYTES && buffers.isStretched)
   }
 
-  /** The socket is closed: no read will come. */
+  /** Lets go of the buffer of our own. */
   close(): void {
-    if (this.#current) this.#letGo(this.#current)
-  }
-
-  #letGo(buffer: SharedBuffer): void {
-    this.#current = undefined
-    this.#view = undefined
-    if (buffer.isSole) buffer.release()
-    else buffers.orphan(buffer)
-  }
-
-  #adapt(length: number): void {
-    if (length >= (this.#view?.length ?? 0)) {
-      this.#size = 'large'
-      this.#shortReads = 0
-    } else if (this.#size === 'large') {
-      this.#shortReads = length < SMALL_BYTES ? this.#shortReads + 1 : 0
-      if (this.#shortReads >= SHORT_READS) this.#size = 'small'
-    }
+    const buffer = this.#own
+    this.#own = undefined
+    this.#view = buffers.quiet
+    if (buffer?.isSole) buffer.release()
+    else if (buffer) buffers.orphan(buffer)
   }
 }
-
-const SHORT_READS = 64
-/** A window that reopens gives a quarter of its 1 MiB or more: smaller reads would only make smaller frames. */
-const LEAST_READ_BYTES = 256 * 1024

@@ -70,7 +70,7 @@ async function greet(
     limits: { ...LIMITS, ...options.limits },
     onStream: options.onStream,
     log: options.log,
-    onWelcome: () => welcomed.resolve('welcome'),
+    onGreeting: () => welcomed.resolve('welcome'),
   })
   const onAbort = (): void => connection.close({ code: 'done', message: 'the dial was given up' })
   signal.addEventListener('abort', onAbort, { once: true })

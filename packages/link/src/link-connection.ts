@@ -1,4 +1,5 @@
 import {
+  type ByteLender,
   type CloseReason,
   FRAME_HEADER_BYTES,
   type Hello,
@@ -18,7 +19,7 @@ import {
 import type { Log } from './log.ts'
 import type { PumpSocket } from './pump-socket.ts'
 import type { Link, LinkStats } from './types.ts'
-import { GATHER_BYTES, type Masking, type PipeEnd, WebsocketPipe } from './websocket-pipe.ts'
+import { GATHER_BYTES, type Masking, type PipeEnd, type PipeEvents, WebsocketPipe } from './websocket-pipe.ts'
 
 /** A write of which the kernel takes nothing for this long means a dead link. */
 const STALL_MS = 10_000
@@ -35,21 +36,25 @@ export interface ConnectionOptions {
   limits: Limits
   onStream: StreamHandler
   log: Log | undefined
-  /** The peer's hello, for the acceptor: answer with `welcome` or `close`. */
-  onHello?(hello: Hello): void
-  /** The peer's welcome, for the dialler. */
-  onWelcome?(welcome: Welcome): void
+  /** The peer's greeting, once: a hello for the acceptor, who answers with `accept` or `close`, else a welcome. */
+  onGreeting(peer: Hello & Welcome): void
 }
 
-/** Runs a session over a WebSocket and the real clock. */
-export class LinkConnection implements Link {
+const now = (): number => performance.now()
+
+/**
+ * Runs a session over a WebSocket and the real clock. It is what session and pipe tell, too: closures for that would
+ * cost each idle link a kilobyte.
+ */
+export class LinkConnection implements Link, SessionHost, PipeEvents {
   readonly #socket: PumpSocket
   readonly #pipe: WebsocketPipe
   readonly #session: Session
+  readonly #log: Log | undefined
+  readonly onStream: StreamHandler
   readonly #closed = Promise.withResolvers<CloseReason>()
   readonly #goingAway = Promise.withResolvers<CloseReason>()
-  readonly #muxHeader = new Uint8Array(FRAME_HEADER_BYTES)
-  #hello: Hello | undefined
+  #greeted: ConnectionOptions['onGreeting'] | undefined
   #welcome: Welcome | undefined
   #isPumping = false
   #timer: NodeJS.Timeout | undefined
@@ -57,50 +62,24 @@ export class LinkConnection implements Link {
 
   constructor(options: ConnectionOptions) {
     this.#socket = options.socket
+    this.onStream = options.onStream
+    this.#log = options.log
+    this.#greeted = options.onGreeting
     this.#pipe = new WebsocketPipe(options.socket, options.masking)
-    const host: SessionHost = {
-      outputReady: () => this.#pump(),
-      onHello: (hello) => {
-        this.#hello = hello
-        options.onHello?.(hello)
-      },
-      onWelcome: (welcome) => {
-        this.#welcome = welcome
-        options.onWelcome?.(welcome)
-        this.#arm()
-      },
-      onStream: options.onStream,
-      onGoingAway: (reason) => {
-        this.#goingAway.resolve(reason)
-        this.#arm()
-      },
-      onClosed: (reason) => this.#sessionClosed(reason),
-      onBug: (error) => options.log?.error({ error }, 'stream.handler_threw'),
-    }
-    this.#session = new Session({ role: options.role, limits: options.limits, now: () => performance.now(), host })
+    this.#session = new Session({ role: options.role, limits: options.limits, now, host: this })
   }
 
   /** Starts reading, and the clock. The dialler says hello. */
   start(hello?: Greeting): void {
-    if (hello) this.#hello = this.#session.hello(hello.software, hello.fields)
+    if (hello) this.#session.hello(hello.software, hello.fields)
     this.#arm()
-    this.#pipe.listen({
-      onBytes: (bytes, lender) => this.#session.receive(bytes, lender),
-      onEmptyText: () => this.close({ code: 'protocol_fault', message: 'a text message came on a link' }),
-      onWritten: () => this.#pump(),
-      onOver: (how) => this.#session.lost(lossOf(how)),
-    })
+    this.#pipe.listen(this)
   }
 
   /** The acceptor's yes. */
   accept(welcome: Greeting): void {
     this.#welcome = this.#session.welcome(welcome.software, welcome.fields)
     this.#arm()
-  }
-
-  get hello(): Hello {
-    if (!this.#hello) throw new Error('no hello yet')
-    return this.#hello
   }
 
   get welcome(): Welcome {
@@ -141,8 +120,65 @@ export class LinkConnection implements Link {
     this.#session.close(reason)
   }
 
+  // What the session tells
+
+  onHello(hello: Hello): void {
+    this.#tellGreeting(hello)
+  }
+
+  onWelcome(welcome: Welcome): void {
+    this.#welcome = welcome
+    this.#tellGreeting(welcome)
+    this.#arm()
+  }
+
+  onGoingAway(reason: CloseReason): void {
+    this.#goingAway.resolve(reason)
+    this.#arm()
+  }
+
+  onClosed(reason: CloseReason): void {
+    clearTimeout(this.#timer)
+    this.#isPumping = true
+    for (let frame = this.#session.nextFrame(); frame; frame = this.#session.nextFrame()) this.#emit(frame)
+    if (reason.code === 'dead') this.#pipe.destroy()
+    else this.#pipe.close(WEBSOCKET_CLOSE.normal, '')
+    this.#goingAway.resolve(reason)
+    this.#closed.resolve(reason)
+  }
+
+  onBug(error: unknown): void {
+    this.#log?.error({ error }, 'stream.handler_threw')
+  }
+
+  // What the pipe tells
+
+  onBytes(bytes: Uint8Array, lender: ByteLender): void {
+    this.#session.receive(bytes, lender)
+  }
+
+  onEmptyText(): void {
+    this.close({ code: 'protocol_fault', message: 'a text message came on a link' })
+  }
+
+  onWritten(): void {
+    this.outputReady()
+  }
+
+  onOver(how: PipeEnd): void {
+    this.#session.lost(lossOf(how))
+  }
+
+  // The rest
+
+  #tellGreeting(peer: Hello & Welcome): void {
+    const tell = this.#greeted
+    this.#greeted = undefined
+    tell?.(peer)
+  }
+
   /** Moves frames to the socket while it holds less than the scheduler allows. */
-  #pump(): void {
+  outputReady(): void {
     if (this.#isPumping) return
     this.#isPumping = true
     while (this.#pipe.queuedBytes < this.#session.handoverBytes) {
@@ -159,7 +195,7 @@ export class LinkConnection implements Link {
       return
     }
     const { write, offset, length } = frame
-    const header = this.#muxHeader
+    const header = muxHeader
     writeDataHeader(header, 0, length, frame.stream)
     const bytes = write.bytes.subarray(offset, offset + length)
     if (length <= GATHER_BYTES) {
@@ -171,39 +207,38 @@ export class LinkConnection implements Link {
     this.#pipe.send(header, bytes, write.headroomAt(offset), write)
   }
 
-  #sessionClosed(reason: CloseReason): void {
-    clearTimeout(this.#timer)
-    this.#isPumping = true
-    for (let frame = this.#session.nextFrame(); frame; frame = this.#session.nextFrame()) this.#emit(frame)
-    if (reason.code === 'dead') this.#pipe.destroy()
-    else this.#pipe.close(WEBSOCKET_CLOSE.normal, '')
-    this.#goingAway.resolve(reason)
-    this.#closed.resolve(reason)
-  }
-
   #arm(): void {
     clearTimeout(this.#timer)
     const deadline = this.#session.nextDeadline()
     if (deadline === Number.POSITIVE_INFINITY) return
-    const now = performance.now()
-    const most = this.#pipe.queuedBytes > 0 ? Math.min(deadline - now, STALL_CHECK_MS) : deadline - now
-    this.#timer = setTimeout(this.#tick, Math.max(1, Math.ceil(most)))
+    const wait = deadline - now()
+    const most = this.#pipe.queuedBytes > 0 ? Math.min(wait, STALL_CHECK_MS) : wait
+    this.#timer = setTimeout(tick, Math.max(1, Math.ceil(most)), this)
   }
 
-  readonly #tick = (): void => {
+  /** For the timer alone. */
+  tick(): void {
     this.#session.tick()
-    this.#lookForStall(performance.now())
+    this.#lookForStall(now())
     this.#arm()
   }
 
-  #lookForStall(now: number): void {
+  #lookForStall(at: number): void {
     const mark = this.#socket.progress
-    if (this.#pipe.queuedBytes === 0 || mark !== this.#progress.mark) this.#progress = { mark, at: now }
-    else if (now - this.#progress.at >= STALL_MS) {
+    if (this.#pipe.queuedBytes === 0 || mark !== this.#progress.mark) this.#progress = { mark, at }
+    else if (at - this.#progress.at >= STALL_MS) {
       this.#session.lost({ code: 'dead', message: 'the network took nothing for 10 s' })
     }
   }
 }
+
+/** One function for all timers of all links. */
+function tick(connection: LinkConnection): void {
+  connection.tick()
+}
+
+/** Where the header of a data frame is made; it is copied before the next one. */
+const muxHeader = new Uint8Array(FRAME_HEADER_BYTES)
 
 /** How the end of the transport reads in a log. */
 function lossOf(how: PipeEnd): CloseReason {

@@ -2,7 +2,7 @@ import { connect, type OnReadOpts, type Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import type { ByteLender } from '@cyberun/protocol'
 import { adoptSocket, writeQueueSize } from './adopt.ts'
-import { HEADROOM_BYTES, ReadBuffers } from './buffers.ts'
+import { ReadBuffers } from './buffers.ts'
 
 /** What a pump socket tells. */
 export interface PumpEvents {
@@ -215,7 +215,7 @@ export class PumpSocket {
   /** For the reader alone. */
   received(bytes: Uint8Array): void {
     this.bytesIn += bytes.length
-    this.#events?.onBytes(bytes, this.#buffers ? HEADROOM_BYTES : 0, this.#buffers ?? NOTHING_TO_LEND)
+    this.#events?.onBytes(bytes, this.#buffers?.headroom ?? 0, this.#buffers ?? NOTHING_TO_LEND)
   }
 
   #callbackCame(): void {

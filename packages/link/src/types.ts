@@ -1,12 +1,10 @@
-import type { CloseReason, Hello, LinkStream, OpenInit, StreamEvents, Welcome } from '@cyberun/protocol'
+import type { CloseReason, LinkStream, OpenInit, StreamEvents, Welcome } from '@cyberun/protocol'
 
 /**
  * One live WebSocket between two ends, carrying many streams. Both ends are the same code; only who dialled differs.
  * A link never reconnects: whoever dialled makes a new one.
  */
 export interface Link {
-  /** What the dialling end said of itself. */
-  readonly hello: Hello
   /** What the accepting end answered. */
   readonly welcome: Welcome
   /** Smoothed round trip of the ping frames in milliseconds; undefined before the first pong. */

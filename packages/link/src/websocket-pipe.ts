@@ -10,12 +10,13 @@ import {
   RateLimit,
   SessionFault,
   WEBSOCKET_CLOSE,
+  type WebsocketHandler,
   WebsocketReader,
   websocketHeaderBytes,
   writeWebsocketHeader,
 } from '@cyberun/protocol'
 import { BUFFER_BYTES, buffers, type SharedBuffer } from './buffers.ts'
-import type { PumpSocket, WriteOwner } from './pump-socket.ts'
+import type { PumpEvents, PumpSocket, WriteOwner } from './pump-socket.ts'
 
 /** Payloads up to this size are gathered and leave together when the loop turns; larger ones leave at once. */
 export const GATHER_BYTES = 8 * 1024
@@ -44,7 +45,7 @@ const PINGS_PER_SECOND = 50
 const NOTHING = new Uint8Array(0)
 
 /** A WebSocket as two byte streams: binary messages each way, whose borders mean nothing. */
-export class WebsocketPipe {
+export class WebsocketPipe implements PumpEvents, WebsocketHandler {
   readonly #socket: PumpSocket
   readonly #masking: Masking
   readonly #reader: WebsocketReader
@@ -56,39 +57,18 @@ export class WebsocketPipe {
   #lingering: NodeJS.Timeout | undefined
   #state: 'open' | 'closing' | 'over' = 'open'
   readonly #pings: RateLimit
-  readonly #flush = (): void => {
-    this.#isFlushDue = false
-    this.flush()
-  }
 
   constructor(socket: PumpSocket, masking: Masking) {
     this.#socket = socket
     this.#masking = masking
     this.#pings = new RateLimit(PINGS_PER_SECOND, performance.now())
-    this.#reader = new WebsocketReader(
-      {
-        binary: (bytes) => this.#lender && this.#state !== 'over' && this.#events?.onBytes(bytes, this.#lender),
-        emptyText: () => this.#events?.onEmptyText(),
-        ping: (payload) => this.#pinged(payload),
-        pong: () => {},
-        close: (code, reason) => this.#closeCame(code, reason),
-      },
-      masking === 'none',
-    )
+    this.#reader = new WebsocketReader(this, masking === 'none')
   }
 
   /** Starts reading. */
   listen(events: PipeEvents): void {
     this.#events = events
-    this.#socket.listen({
-      onBytes: (bytes, _, lender) => this.#received(bytes, lender),
-      onEnd: () => this.#over({ kind: 'lost', error: undefined }),
-      onWritten: () => events.onWritten(),
-      onClose: (error) => {
-        clearTimeout(this.#lingering)
-        this.#over({ kind: 'lost', error })
-      },
-    })
+    this.#socket.listen(this)
   }
 
   /** Bytes that are gathered, or with the socket and not taken by the kernel. */
@@ -107,17 +87,17 @@ export class WebsocketPipe {
   /** Copies `bytes` into the batch that leaves when the loop turns, or before when it is full. */
   gather(bytes: Uint8Array): void {
     if (this.#state !== 'open') return
-    if (this.#batchEnd + bytes.length > BUFFER_BYTES.batch) this.flush()
+    if (this.#batchEnd + bytes.length > BUFFER_BYTES.medium) this.flush()
     if (bytes.length > GATHER_BYTES) {
       this.send(NOTHING, bytes, 0)
       return
     }
-    this.#batch ??= buffers.take('batch')
+    this.#batch ??= buffers.take('medium')
     this.#batch.bytes.set(bytes, this.#batchEnd)
     this.#batchEnd += bytes.length
     if (this.#isFlushDue) return
     this.#isFlushDue = true
-    setImmediate(this.#flush)
+    setImmediate(flushLater, this)
   }
 
   /**
@@ -163,6 +143,7 @@ export class WebsocketPipe {
 
   /** Sends what was gathered. */
   flush(): void {
+    this.#isFlushDue = false
     const batch = this.#batch
     if (!batch) return
     const length = this.#batchEnd - MAX_WEBSOCKET_HEADER_BYTES
@@ -191,7 +172,9 @@ export class WebsocketPipe {
     this.#socket.destroy()
   }
 
-  #received(bytes: Uint8Array, lender: ByteLender): void {
+  // What the socket tells
+
+  onBytes(bytes: Uint8Array, _headroom: number, lender: ByteLender): void {
     if (this.#state === 'over') return
     this.#lender = lender
     try {
@@ -205,17 +188,42 @@ export class WebsocketPipe {
     }
   }
 
-  #pinged(payload: Uint8Array): void {
+  onEnd(): void {
+    this.#over({ kind: 'lost', error: undefined })
+  }
+
+  onWritten(): void {
+    this.#events?.onWritten()
+  }
+
+  onClose(error: Error | undefined): void {
+    clearTimeout(this.#lingering)
+    this.#over({ kind: 'lost', error })
+  }
+
+  // What the reader found
+
+  binary(bytes: Uint8Array): void {
+    if (this.#lender && this.#state !== 'over') this.#events?.onBytes(bytes, this.#lender)
+  }
+
+  emptyText(): void {
+    this.#events?.onEmptyText()
+  }
+
+  pinged(payload: Uint8Array): void {
     if (!this.#pings.take(performance.now())) throw new SessionFault('limit_exceeded', 'too many WebSocket pings')
     this.flush()
     if (this.#state === 'open') this.#socket.write(encodeWebsocketFrame(OPCODE.pong, payload, this.#mask()))
   }
 
-  #closeCame(code: number, reason: string): void {
+  closed(code: number, reason: string): void {
     this.close(code === 1005 ? WEBSOCKET_CLOSE.normal : code, '')
     this.#socket.end()
     this.#over({ kind: 'closed', code, reason })
   }
+
+  // The rest
 
   #linger(): void {
     this.#lingering = setTimeout(() => this.#socket.destroy(), CLOSE_LINGER_MS)
@@ -237,4 +245,9 @@ export class WebsocketPipe {
     if (this.#masking === 'none') return undefined
     return this.#masking === 'zero' ? 0 : randomBytes(4).readUInt32BE(0)
   }
+}
+
+/** One function for all pipes: a closure of each would be kept by each. */
+function flushLater(pipe: WebsocketPipe): void {
+  pipe.flush()
 }

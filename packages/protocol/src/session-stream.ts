@@ -21,7 +21,6 @@ export interface ByteLender {
 /** What a stream needs of its session. */
 export interface StreamHost {
   readonly now: number
-  readonly roundTripMs: number
   readonly lender: ByteLender | undefined
   send(frame: ControlFrame): void
   /** This stream has data or an end to send, and may. */

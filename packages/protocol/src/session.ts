@@ -1,6 +1,6 @@
 import { agree, type Capability, OWN_CAPABILITIES } from './capabilities.ts'
 import { LinkClosedError, SessionFault, StreamResetError, unreachable } from './faults.ts'
-import { type ControlFrame, encodeFrame, FrameDecoder } from './frames.ts'
+import { type ControlFrame, encodeFrame, FrameDecoder, type FrameHandler } from './frames.ts'
 import { Heartbeat } from './heartbeat.ts'
 import type { Limits } from './limits.ts'
 import type { CloseReason, Hello, OpenInit, ResetCode, Welcome } from './model.ts'
@@ -74,7 +74,7 @@ type SessionState =
  * One end of a link as pure state: it is given bytes and time, and gives back bytes and events. Both ends are this
  * class. It follows docs/protocol.md.
  */
-export class Session {
+export class Session implements FrameHandler, StreamHost {
   readonly #role: SessionRole
   readonly #limits: Limits
   readonly #clock: () => number
@@ -106,7 +106,6 @@ export class Session {
   readonly #opens: RateLimit
   readonly #unansweredResets: RateLimit
   readonly #pings: RateLimit
-  readonly #streamHost: StreamHost
 
   constructor(options: SessionOptions) {
     const now = options.now()
@@ -115,11 +114,7 @@ export class Session {
     this.#clock = options.now
     this.#now = now
     this.#host = options.host
-    this.#decoder = new FrameDecoder(options.limits, {
-      frame: (frame) => this.#receiveControl(frame),
-      dataBegins: (stream, length) => this.#beginData(stream, length),
-      data: (_, bytes) => this.#receiveData(bytes),
-    })
+    this.#decoder = new FrameDecoder(options.limits, this)
     this.#heartbeat = new Heartbeat(now, options.role === 'acceptor' ? ACCEPTOR_PATIENCE_MS : 0)
     this.#growth = createGrowthBudget(options.limits.linkBytes)
     this.#state = { kind: 'greeting', until: now + GREETING_MS }
@@ -128,7 +123,6 @@ export class Session {
     this.#opens = new RateLimit(options.limits.opensPerSecond, now)
     this.#unansweredResets = new RateLimit(options.limits.unansweredResetsPerSecond, now)
     this.#pings = new RateLimit(options.limits.pingsPerSecond, now)
-    this.#streamHost = this.#createStreamHost()
   }
 
   get roundTripMs(): number | undefined {
@@ -156,7 +150,7 @@ export class Session {
   /** The dialler's first words. The capabilities and the window of `hello` are filled in here. */
   hello(software: string, fields: Hello['fields']): Hello {
     const hello = this.#greeting(software, fields)
-    this.#send({ type: 'hello', hello })
+    this.send({ type: 'hello', hello })
     return hello
   }
 
@@ -165,7 +159,7 @@ export class Session {
     const welcome = this.#greeting(software, fields)
     if (this.#state.kind !== 'greeted') return welcome
     this.#begin(this.#state.hello)
-    this.#send({ type: 'welcome', welcome })
+    this.send({ type: 'welcome', welcome })
     this.#ping()
     return welcome
   }
@@ -190,7 +184,7 @@ export class Session {
     const id = this.#nextStream
     this.#nextStream += 2
     const window = this.#windowBytes()
-    const stream = new SessionStream(this.#streamHost, {
+    const stream = new SessionStream(this, {
       id,
       init,
       state: 'asking',
@@ -199,7 +193,7 @@ export class Session {
     })
     this.#streams.set(id, stream)
     if (events) stream.listen(events)
-    this.#send({ type: 'open', stream: id, window, priority: init.priority, target: init.target })
+    this.send({ type: 'open', stream: id, window, priority: init.priority, target: init.target })
     if (this.#nextStream > HIGHEST_STREAM - RESERVE_OF_IDS) this.goAway('stream ids ran out', IDS_SPENT_DEADLINE_MS)
     return stream
   }
@@ -208,14 +202,14 @@ export class Session {
   goAway(message: string, deadlineMs: number, retryAfterMs?: number): void {
     if (this.#state.kind !== 'open') return
     const reason: CloseReason = { code: 'going_away', message, ...(retryAfterMs !== undefined && { retryAfterMs }) }
-    this.#send({ type: 'goAway', reason, deadlineMs })
+    this.send({ type: 'goAway', reason, deadlineMs })
     this.#leave(reason, deadlineMs)
   }
 
   /** Ends the session now and tells the peer why. Harmless when it is over. */
   close(reason: CloseReason): void {
     if (this.#state.kind === 'closed') return
-    this.#send({ type: 'goAway', reason, deadlineMs: 0 })
+    this.send({ type: 'goAway', reason, deadlineMs: 0 })
     this.#end(reason)
   }
 
@@ -316,7 +310,9 @@ export class Session {
     }
   }
 
-  #receiveControl(frame: ControlFrame): void {
+  // What the decoder calls
+
+  frame(frame: ControlFrame): void {
     this.#expect(frame.type)
     if ('stream' in frame) this.#framesIn++
     switch (frame.type) {
@@ -346,7 +342,7 @@ export class Session {
       case 'ping':
         if (!this.#pings.take(this.#now)) throw new SessionFault('limit_exceeded', 'too many pings')
         this.#acknowledge()
-        this.#send({ type: 'pong', token: frame.token })
+        this.send({ type: 'pong', token: frame.token })
         break
       case 'pong':
         this.#heartbeat.pong(frame.token, this.#now)
@@ -381,10 +377,10 @@ export class Session {
     this.#lastPeerStream = id
     const isRefused = this.#state.kind !== 'open' || this.#streams.size >= this.#limits.streams
     if (!this.#opens.take(this.#now) || isRefused || !target) {
-      this.#send({ type: 'reset', stream: id, code: target ? 'refused' : 'unsupported' })
+      this.send({ type: 'reset', stream: id, code: target ? 'refused' : 'unsupported' })
       return
     }
-    const stream = new SessionStream(this.#streamHost, {
+    const stream = new SessionStream(this, {
       id,
       init: { target, priority },
       state: 'asked',
@@ -396,7 +392,7 @@ export class Session {
     if (events) stream.listen(events)
   }
 
-  #beginData(id: number, length: number): void {
+  dataBegins(id: number, length: number): void {
     if (this.#state.kind === 'closed') throw new SessionOver()
     if (this.#state.kind === 'greeting' || this.#state.kind === 'greeted') {
       throw new SessionFault('frame_unexpected', `data while ${this.#state.kind}`)
@@ -416,7 +412,7 @@ export class Session {
     if (this.#heldBytes > this.#limits.linkBytes) this.#relieve()
   }
 
-  #receiveData(bytes: Uint8Array): void {
+  data(_id: number, bytes: Uint8Array): void {
     if (this.#state.kind === 'closed') throw new SessionOver()
     const stream = this.#receiving
     if (stream && stream.state !== 'over') stream.received(bytes)
@@ -466,40 +462,36 @@ export class Session {
 
   // The rest
 
-  #createStreamHost(): StreamHost {
-    const session = this
-    return {
-      get now() {
-        return session.#now
-      },
-      get roundTripMs() {
-        return session.#heartbeat.shortestMs
-      },
-      get lender() {
-        return session.#lender
-      },
-      send: (frame) => this.#send(frame),
-      wake: (stream) => {
-        this.#scheduler.add(stream)
-        this.#host.outputReady()
-      },
-      consumed: (stream, bytes) => this.#consumed(stream, bytes),
-      remove: (stream) => this.#remove(stream),
-      bug: (error) => this.#host.onBug(error),
-    }
+  // What streams call
+
+  get now(): number {
+    return this.#now
   }
 
-  #consumed(stream: SessionStream, bytes: number): void {
+  get lender(): ByteLender | undefined {
+    return this.#lender
+  }
+
+  wake(stream: SessionStream): void {
+    this.#scheduler.add(stream)
+    this.#host.outputReady()
+  }
+
+  bug(error: unknown): void {
+    this.#host.onBug(error)
+  }
+
+  consumed(stream: SessionStream, bytes: number): void {
     this.#heldBytes -= bytes
     const { window } = stream
     window.consumed(bytes, this.#now, this.#heartbeat.shortestMs)
     if (stream.state !== 'open' || stream.hasPeerEnded) return
     const credit = window.takeCredit()
-    if (credit > 0) this.#send({ type: 'credit', stream: stream.id, bytes: credit })
+    if (credit > 0) this.send({ type: 'credit', stream: stream.id, bytes: credit })
     if (window.isGrown) this.#grown.add(stream)
   }
 
-  #remove(stream: SessionStream): void {
+  remove(stream: SessionStream): void {
     this.#streams.delete(stream.id)
     this.#grown.delete(stream)
     stream.window.release()
@@ -512,7 +504,7 @@ export class Session {
     return this.#heldBytes < linkBytes / 2 ? windowBytes : initialWindowBytes
   }
 
-  #send(frame: ControlFrame): void {
+  send(frame: ControlFrame): void {
     if (this.#state.kind === 'closed') return
     if ('stream' in frame) this.#framesOut++
     const bytes = encodeFrame(frame)
@@ -527,13 +519,13 @@ export class Session {
 
   #ping(): void {
     this.#acknowledge()
-    this.#send({ type: 'ping', token: this.#heartbeat.ping(this.#now) })
+    this.send({ type: 'ping', token: this.#heartbeat.ping(this.#now) })
   }
 
   #acknowledge(): void {
     if (!this.#agreed.has('ack') || this.#framesTold === this.#framesIn) return
     this.#framesTold = this.#framesIn
-    this.#send({ type: 'ack', frames: this.#framesIn })
+    this.send({ type: 'ack', frames: this.#framesIn })
   }
 
   #leave(reason: CloseReason, deadlineMs: number): void {

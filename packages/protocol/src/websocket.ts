@@ -11,6 +11,7 @@ export const WEBSOCKET_CLOSE = { normal: 1000, goingAway: 1001, protocolError: 1
 export const MAX_WEBSOCKET_HEADER_BYTES = 14
 
 const MAX_CONTROL_BYTES = 125
+const NOTHING = new Uint8Array(0)
 
 /** Four bytes of mask as one big-endian number; zero changes nothing (RFC 6455, section 5.3). */
 export type Mask = number
@@ -92,10 +93,10 @@ export interface WebsocketHandler {
   binary(bytes: Uint8Array): void
   /** A text message without a character ended. One with characters is a fault. */
   emptyText(): void
-  ping(payload: Uint8Array): void
-  pong(): void
+  /** A ping came, to be answered with its payload. Pongs are not told: any byte is a sign of life. */
+  pinged(payload: Uint8Array): void
   /** The last thing: nothing may follow a close. `code` is 1005 when the frame carried none. */
-  close(code: number, reason: string): void
+  closed(code: number, reason: string): void
 }
 
 /**
@@ -118,7 +119,8 @@ export class WebsocketReader {
   #inPayload = false
   /** The opcode of the message whose fragments are arriving. */
   #message: number | undefined
-  readonly #control = new Uint8Array(MAX_CONTROL_BYTES)
+  /** The payload of control frames, made when the first comes that has one. */
+  #control: Uint8Array | undefined
   #closed = false
 
   constructor(handler: WebsocketHandler, masked: boolean) {
@@ -197,7 +199,10 @@ export class WebsocketReader {
     const taken = Math.min(this.#length - this.#seen, bytes.length - at)
     const piece = bytes.subarray(at, at + taken)
     applyMask(piece, this.#mask, this.#seen)
-    if (this.#opcode >= OPCODE.close) this.#control.set(piece, this.#seen)
+    if (this.#opcode >= OPCODE.close) {
+      this.#control ??= new Uint8Array(MAX_CONTROL_BYTES)
+      this.#control.set(piece, this.#seen)
+    }
     this.#seen += taken
     const ended = this.#seen === this.#length
     if (ended) this.#inPayload = false
@@ -207,13 +212,12 @@ export class WebsocketReader {
   }
 
   #end(): void {
-    const payload = this.#control.subarray(0, this.#length)
+    const payload = this.#opcode >= OPCODE.close ? (this.#control?.subarray(0, this.#length) ?? NOTHING) : NOTHING
     switch (this.#opcode) {
       case OPCODE.ping:
-        this.#handler.ping(payload)
+        this.#handler.pinged(payload)
         break
       case OPCODE.pong:
-        this.#handler.pong()
         break
       case OPCODE.close:
         this.#closed = true
@@ -233,13 +237,13 @@ export class WebsocketReader {
 
   #readClose(payload: Uint8Array): void {
     if (payload.length === 0) {
-      this.#handler.close(1005, '')
+      this.#handler.closed(1005, '')
       return
     }
     const code = ((payload[0] ?? 0) << 8) | (payload[1] ?? 0)
     const reason = utf8Decode(payload.subarray(2))
     if (payload.length === 1 || !isCloseCode(code) || reason === undefined) throw invalid('a malformed close')
-    this.#handler.close(code, reason)
+    this.#handler.closed(code, reason)
   }
 }
 

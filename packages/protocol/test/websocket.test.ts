@@ -22,9 +22,8 @@ function read(pieces: Uint8Array[], end: 'server' | 'client'): Seen {
     {
       binary: (bytes) => binary.push(Buffer.from(bytes)),
       emptyText: () => seen.events.push('text'),
-      ping: (payload) => seen.events.push(`ping ${Buffer.from(payload).toString('hex')}`),
-      pong: () => seen.events.push('pong'),
-      close: (code, reason) => seen.events.push(`close ${code} ${reason}`),
+      pinged: (payload) => seen.events.push(`ping ${Buffer.from(payload).toString('hex')}`),
+      closed: (code, reason) => seen.events.push(`close ${code} ${reason}`),
     },
     end === 'server',
   )
