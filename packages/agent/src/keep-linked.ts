@@ -70,6 +70,8 @@ export async function keepLinked(keeper: Keeper): Promise<AgentExit> {
       if ('kind' in link) return link
       links.add(link)
       void link.closed.then(() => links.delete(link))
+      // Told to stop just as the dial succeeded: `closeAll` has run, and runs again below.
+      if (signal.aborted) break
       const over = await useLink(keeper, link)
       if (signal.aborted) break
       const verdict = judgeClose(over.reason)

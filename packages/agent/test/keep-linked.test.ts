@@ -134,6 +134,14 @@ describe('dialling', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
+  test('that succeeds just as the run is stopped leaves no link', async () => {
+    const run = scene(['link'])
+    while (run.dialledAt.length === 0) await Promise.resolve()
+    run.stop()
+    expect(await run.exit).toEqual({ kind: 'stopped' })
+    expect(run.links.map(({ isClosed }) => isClosed)).toEqual([true])
+  })
+
   test('backs off to 30 s from a server that says no', async () => {
     const run = scene([SERVER_BUSY])
     await pass(100_000)
