@@ -4,8 +4,9 @@ import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { TCP_SUBPROTOCOL } from '@cyberun/link'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
+import type { Routing } from '../../src/routing/routing.ts'
 import type { OpenTunnel } from '../../src/tunnels/open-tunnel.ts'
-import { type Bed, FORBIDDEN_PORT, startBed } from './bed.ts'
+import { type Bed, FORBIDDEN_PORT, startAgentLink, startBed } from './bed.ts'
 
 let bed: Bed
 let service: Server
@@ -180,6 +181,36 @@ test('without a link to the agent the page tries again by itself', async () => {
   const got = await ask(`/tunnel/${token}/`, { Accept: 'text/html' }, 'GET', away)
   expect([got.status, got.headers['retry-after']]).toEqual([503, '5'])
   expect(got.body).toContain('http-equiv="refresh" content="5"')
+})
+
+test('a request that the link lost before any answer is asked again, unless that could do harm twice', async () => {
+  const link = await startAgentLink()
+  let losses = 0
+  const routing: Routing = {
+    pathTo: (teamId, agentId) => ({
+      async open(init, events, signal) {
+        const stream = await link.routing.pathTo(teamId, agentId)?.open(init, events, signal)
+        if (!stream) throw new Error('there is always a path here')
+        if (losses > 0) setImmediate(() => events?.onReset('link_lost'))
+        losses -= 1
+        return stream
+      },
+    }),
+  }
+  await using flapping = await startBed({ routing })
+  const statuses: number[] = []
+  for (const [method, lost] of [
+    ['GET', 1],
+    ['GET', 2],
+    ['POST', 1],
+  ] as const) {
+    losses = lost
+    // A tunnel of its own, so that no connection of the request before is taken.
+    const path = `/tunnel/${flapping.open(servicePort()).facts.token}/`
+    statuses.push((await ask(path, {}, method, flapping)).status)
+  }
+  expect(statuses).toEqual([200, 502, 502])
+  await link.close()
 })
 
 test('closing a tunnel ends what is under way on it', async () => {
