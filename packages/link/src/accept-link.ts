@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { type CloseReason, type Hello, LIMITS, type Limits, type StreamHandler } from '@cyberun/protocol'
+import { tryAdoption } from './adopt.ts'
 import { type Greeting, LinkConnection } from './link-connection.ts'
 import type { Log } from './log.ts'
 import { PumpSocket } from './pump-socket.ts'
@@ -48,6 +49,10 @@ export async function acceptLink(options: AcceptLinkOptions): Promise<Link> {
     refuseUpgrade(socket, 400, { error_message: message })
     throw new AcceptError({ code: 'unsupported_version', message })
   }
+  socket.on('error', () => {
+    // Its end is found out by whoever writes to it next.
+  })
+  await tryAdoption()
   writeSwitch(socket, upgrade.key, LINK_SUBPROTOCOL, { 'Cyberun-Challenge': options.challenge })
   return greet(options, PumpSocket.from(socket, head))
 }

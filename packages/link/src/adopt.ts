@@ -3,7 +3,7 @@ import { connect, createServer, type OnReadOpts, Socket } from 'node:net'
 /**
  * Node lets only sockets that one dials read into buffers of ours (`onread`). A socket that was accepted, or that
  * `node:http` handed over, can get there by moving its handle into a new socket, which takes one property that is not
- * documented, `_handle`. This module is the only place that knows; `canAdopt` tries it once with real sockets, and where
+ * documented, `_handle`. This module is the only place that knows; `tryAdoption` tries it once with real sockets, and where
  * it does not work the pump falls back to `data` events, at 1.4 times the CPU in bulk.
  */
 interface Handle {
@@ -15,11 +15,37 @@ interface WithHandle {
   _handle?: Handle | null
 }
 
+/** The trial takes milliseconds; where it takes this long it has failed. */
+const TRIAL_MS = 5_000
+
+let trial: Promise<boolean> | undefined
+let works = false
+
+/**
+ * Tries adoption once in this thread, with an echo over the loopback. Until it was found to work nothing is adopted, so
+ * who wants the fast way from the first socket on waits for this before.
+ */
+export function tryAdoption(): Promise<boolean> {
+  trial ??= adoptionEchoes().then(
+    (echoed) => {
+      works = echoed
+      return echoed
+    },
+    () => false,
+  )
+  return trial
+}
+
 /**
  * A new socket with the connection of `socket`, which is emptied and destroyed; undefined when that is not possible.
  * The new one is paused. No byte is lost if nothing of `socket` was left in its read buffer.
  */
 export function adoptSocket(socket: Socket, onread: OnReadOpts): Socket | undefined {
+  void tryAdoption()
+  return works ? moveHandle(socket, onread) : undefined
+}
+
+function moveHandle(socket: Socket, onread: OnReadOpts): Socket | undefined {
   const holder = socket as Socket & WithHandle
   const handle = holder._handle
   if (!handle || socket.constructor !== Socket || socket.readableLength > 0 || socket.writableLength > 0)
@@ -41,15 +67,7 @@ export function writeQueueSize(socket: Socket): number | undefined {
   return (socket as Socket & WithHandle)._handle?.writeQueueSize
 }
 
-let tried: Promise<boolean> | undefined
-
-/** Whether adoption works on this runtime: an echo through an adopted socket, tried once in a process. */
-export function canAdopt(): Promise<boolean> {
-  tried ??= tryAdoption().catch(() => false)
-  return tried
-}
-
-async function tryAdoption(): Promise<boolean> {
+async function adoptionEchoes(): Promise<boolean> {
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
@@ -62,6 +80,7 @@ async function tryAdoption(): Promise<boolean> {
     return await new Promise<boolean>((resolve) => {
       server.once('connection', (accepted) => resolve(echoes(accepted, client)))
       client.once('error', () => resolve(false))
+      client.setTimeout(TRIAL_MS, () => resolve(false))
     })
   } finally {
     client.destroy()
@@ -72,14 +91,17 @@ async function tryAdoption(): Promise<boolean> {
 function echoes(accepted: Socket, client: Socket): Promise<boolean> {
   return new Promise((resolve) => {
     const buffer = Buffer.alloc(64)
-    const adopted = adoptSocket(accepted, {
+    const adopted = moveHandle(accepted, {
       buffer: () => buffer,
       callback(length, bytes) {
         adopted?.end(Buffer.from(bytes.subarray(0, length)))
         return true
       },
     })
-    if (!adopted) return resolve(false)
+    if (!adopted) {
+      resolve(false)
+      return
+    }
     adopted.on('error', () => resolve(false))
     client.once('data', (bytes) => resolve(bytes.toString() === 'adopted'))
     adopted.resume()

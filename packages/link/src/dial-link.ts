@@ -1,5 +1,6 @@
 import type { CloseReason, Limits, StreamHandler } from '@cyberun/protocol'
 import { LIMITS } from '@cyberun/protocol'
+import { tryAdoption } from './adopt.ts'
 import { type Greeting, LinkConnection } from './link-connection.ts'
 import type { Log } from './log.ts'
 import { PumpSocket } from './pump-socket.ts'
@@ -32,6 +33,7 @@ export interface DialLinkOptions {
 /** Dials a server and says hello. Rejects with `DialError`; resolves when the server has welcomed us. */
 export async function dialLink(options: DialLinkOptions): Promise<Link> {
   using limit = timeLimit(HANDSHAKE_MS, options.signal)
+  await tryAdoption()
   const { signal } = limit
   const { socket, head, subprotocol, headers, isSecure } = await dialTransport({
     url: options.url,

@@ -1,3 +1,4 @@
+import { tryAdoption } from './adopt.ts'
 import { ByteSocket } from './byte-socket.ts'
 import { PumpSocket } from './pump-socket.ts'
 import { timeLimit } from './time-limit.ts'
@@ -22,6 +23,7 @@ export interface DialWebsocketOptions {
 /** Dials a TCP relay, offering `cyberun.tcp.v1`. Rejects with `DialError`. */
 export async function dialWebSocket(options: DialWebsocketOptions): Promise<ByteSocket> {
   using limit = timeLimit(HANDSHAKE_MS, options.signal)
+  await tryAdoption()
   const { socket, head, subprotocol, isSecure } = await dialTransport({
     url: options.url,
     headers: options.headers ?? {},
