@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { ApiError } from '@cyberun/api'
-import { acceptLink, type Link, refuseUpgrade } from '@cyberun/link'
+import { acceptLink, type Greeting, type Link, refuseUpgrade } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import { type CloseReason, type Hello, type StreamHandler, unreachable } from '@cyberun/protocol'
 import type { Bus } from '../bus.ts'
@@ -46,6 +46,8 @@ class AgentsHere implements Agents {
   readonly #registry: AgentRegistry
   readonly #acceptRate: AcceptRate
   readonly #keys: KeyWatch
+  /** One for all links, which each keep it. */
+  readonly #welcome: Greeting
   readonly #links = new Map<Link, AgentConnection>()
   readonly #probes = new Set<Link>()
   /** Notes being written to the store: `stop` waits for them. */
@@ -57,6 +59,7 @@ class AgentsHere implements Agents {
     this.#limits = { ...AGENTS_LIMITS, ...options.limits }
     this.#registry = new AgentRegistry(options.gatewayId, this.#limits, options.now)
     this.#acceptRate = new AcceptRate(this.#limits, options.now())
+    this.#welcome = welcomeFrom(options.gatewayId)
     this.#keys = createKeyWatch({
       ...options,
       sweepMs: this.#limits.credentialSweepMs,
@@ -141,7 +144,7 @@ class AgentsHere implements Agents {
         if (outcome && 'code' in outcome) return outcome
         seat = outcome
         guest.streams = new AgentStreams(seat?.record, this.#limits, this.#options.now)
-        return welcomeFrom(this.#options.gatewayId)
+        return this.#welcome
       },
       onStream: serveStreamsOf(guest),
       log: this.#options.log,
