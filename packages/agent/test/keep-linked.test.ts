@@ -12,7 +12,6 @@ const STATS = { comfyui_version: null, pytorch_version: null, os_type: 'linux', 
 
 /** A link whose end, and whose server's answers to heartbeats, are up to the test. */
 class HandLink implements Link {
-  readonly hello = GREETING
   readonly welcome = GREETING
   readonly roundTripMs = undefined
   readonly stats = { bytesIn: 0, bytesOut: 0, streams: 0, queuedBytes: 0 }

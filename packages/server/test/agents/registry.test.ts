@@ -1,18 +1,17 @@
 import type { Link } from '@cyberun/link'
-import type { CloseReason, Hello } from '@cyberun/protocol'
+import type { CloseReason, Welcome } from '@cyberun/protocol'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { AGENTS_LIMITS } from '../../src/agents/limits.ts'
 import { type AgentConnection, AgentRegistry } from '../../src/agents/registry.ts'
 import { AgentUnreachableError, createRouting, PARKING_MS } from '../../src/routing/routing.ts'
 
 const LIMITS = { ...AGENTS_LIMITS, resumeWindowMs: 10_000, waitersPerAgent: 2, waiters: 3 }
-const GREETING: Hello = { software: '', capabilities: [], initialWindow: 0, fields: {} }
+const GREETING: Welcome = { software: '', capabilities: [], initialWindow: 0, fields: {} }
 const NEVER: Promise<CloseReason> = new Promise(() => {})
 
 /** A link that carries nothing: the registry only hands it on. */
 function fakeLink(): Link {
   return {
-    hello: GREETING,
     welcome: GREETING,
     roundTripMs: 1.23456,
     stats: { bytesIn: 0, bytesOut: 0, streams: 0, queuedBytes: 0 },
