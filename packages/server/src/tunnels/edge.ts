@@ -70,7 +70,8 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     noDelay: true,
     shouldUpgradeCallback: isUpgradeOfOurs,
   }
-  const secure = tls && createTlsServer({ ...settings, ...(await readCertificate(tls)), minVersion: 'TLSv1.2' })
+  const secure =
+    tls && createTlsServer({ ...settings, allowHalfOpen: true, ...(await readCertificate(tls)), minVersion: 'TLSv1.2' })
   const server: Server<typeof VisitorRequest, typeof VisitorResponse> = secure ?? createServer(settings)
   server.maxHeadersCount = EDGE_LIMITS.headFields
   const stopLooking = secure && tls ? reloadOnChange(secure, tls, log) : () => {}

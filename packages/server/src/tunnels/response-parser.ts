@@ -1,4 +1,5 @@
 import { type Fields, listOf, TOKEN, valuesOf } from './fields.ts'
+import { SectionBytes } from './section-bytes.ts'
 
 /**
  * Reads the answers of a tunnelled service: HTTP/1.1 as RFC 9112 has it, refusing what could be read in two ways
@@ -85,7 +86,7 @@ export class ResponseParser {
   /** Bytes of the body or chunk still to come. */
   #remaining = 0
   /** What arrived of an unfinished head, trailer section or chunk line. */
-  readonly #held = new HeldBytes()
+  readonly #held = new SectionBytes()
 
   /** Nothing is awaited: the last answer, if any, is complete. */
   get idle(): boolean {
@@ -367,47 +368,6 @@ function skipBlanksBack(text: string, from: number, end: number): number {
 function isBlank(code: number): boolean {
   return code === 0x20 || code === 0x09
 }
-
-/** Bytes of an unfinished line or section, in one array that doubles: a head cut into single bytes costs no more. */
-class HeldBytes {
-  #bytes = Buffer.alloc(0)
-  #length = 0
-
-  get length(): number {
-    return this.#length
-  }
-
-  /** The byte `back` places before the end, 1 being the last. */
-  last(back: number): number | undefined {
-    return back > this.#length ? undefined : this.#bytes[this.#length - back]
-  }
-
-  append(source: Uint8Array, from: number, to: number): void {
-    const needed = this.#length + (to - from)
-    if (needed > this.#bytes.length) {
-      const grown = Buffer.allocUnsafe(Math.max(256, needed, this.#bytes.length * 2))
-      this.#bytes.copy(grown, 0, 0, this.#length)
-      this.#bytes = grown
-    }
-    this.#bytes.set(source.subarray(from, to), this.#length)
-    this.#length = needed
-  }
-
-  /** All that is held, then `source` from `from` to `to`, as text of one character a byte. Holds nothing afterwards. */
-  take(source: Uint8Array, from: number, to: number): string {
-    const tail = Buffer.from(source.buffer, source.byteOffset + from, to - from).toString('latin1')
-    const text = this.#length === 0 ? tail : this.#bytes.toString('latin1', 0, this.#length) + tail
-    this.clear()
-    return text
-  }
-
-  clear(): void {
-    this.#bytes = EMPTY
-    this.#length = 0
-  }
-}
-
-const EMPTY = Buffer.alloc(0)
 
 /** Hears nothing: in the states before the first answer is expected the parser tells nothing. */
 const NOBODY: ResponseSink = { onInterim() {}, onHead() {}, onBody() {}, onComplete() {} }

@@ -82,7 +82,9 @@ export class VisitorFront {
       answerOwn(request, response, found)
     } else if (found.routed.tunnel.facts.protocol === 'http') {
       const context = this.#relayContext(found)
+      const stopWatching = watchEarly(socket)
       const onSwitched: OnSwitched = (stream, head, rest) => {
+        stopWatching()
         response.detachSocket(socket)
         relayUpgraded(stream, socket, head, rest, context)
       }
@@ -98,8 +100,10 @@ export class VisitorFront {
     const gone = new AbortController()
     const visitorGone = (): void => gone.abort()
     socket.once('close', visitorGone)
+    const stopWatching = watchEarly(socket)
     const dialled = await dialService(found.routed.tunnel, this.#options.routing, gone.signal)
     socket.off('close', visitorGone)
+    stopWatching()
     if (dialled instanceof Refusal) {
       answerOwn(request, response, dialled)
       return
@@ -195,6 +199,19 @@ export class VisitorFront {
       pool.close(this.#options.now())
     })
     return pool
+  }
+}
+
+/**
+ * Until its upgrade is granted a visitor has nothing to say: bytes would belong to nobody, and an end means that it
+ * left, which only a socket that is read from notices. The returned function leaves the socket as it was.
+ */
+function watchEarly(socket: Socket): () => void {
+  const leave = (): void => void socket.destroy()
+  socket.once('data', leave).once('end', leave)
+  return () => {
+    socket.pause()
+    socket.off('data', leave).off('end', leave)
   }
 }
 

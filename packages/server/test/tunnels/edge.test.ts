@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http'
-import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net'
 import { TCP_SUBPROTOCOL } from '@cyberun/link'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
@@ -312,4 +312,29 @@ test('a TCP tunnel tells a refused dial before its 101, and what it wants from t
   const [, refused] = (await once(foreign, 'unexpected-response')) as [unknown, IncomingMessage]
   expect(refused.statusCode).toBe(403)
   refused.resume()
+})
+
+test('a visitor that leaves before its upgrade is granted, or speaks too early, is gone for the service', async () => {
+  const upgrades: Socket[] = []
+  const server = createServer()
+  server.on('upgrade', (_request, socket: Socket) => {
+    socket.on('error', () => {})
+    socket.resume()
+    upgrades.push(socket)
+  })
+  const tunnel = bed.open(await listen(server))
+  const key = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
+  const head = `GET /tunnel/${tunnel.facts.token}/ HTTP/1.1\r\nHost: localhost\r\n${key}Sec-WebSocket-Version: 13\r\n\r\n`
+  for (const leave of ['end', 'speak'] as const) {
+    const visitor = connect(bed.edge.port, '127.0.0.1')
+    visitor.on('error', () => {})
+    visitor.write(head)
+    await expect.poll(() => upgrades.length).toBe(1)
+    const [atService] = upgrades.splice(0)
+    if (leave === 'end') visitor.end()
+    else visitor.write('too early')
+    await expect.poll(() => atService?.closed).toBe(true)
+    visitor.destroy()
+  }
+  server.close()
 })
