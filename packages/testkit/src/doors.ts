@@ -4,33 +4,50 @@ import type { Installation } from './installation.ts'
 /** A client that keeps no cookies shows the tunnel's token in this field at the host door. */
 const TOKEN_FIELD = 'Cyberun-Tunnel-Token'
 
-/** The two doors of `installation` through which a client on this machine comes to a service. */
-export function doorsOf(installation: () => Installation): { host: DoorFactory; path: DoorFactory } {
+/**
+ * The two doors of `installation` through which a client on this machine comes to a service. `tls` gives the authority
+ * of the edge's certificate, PEM, when it has one.
+ */
+export function doorsOf(
+  installation: () => Installation,
+  tls?: { ca: () => string },
+): { host: DoorFactory; path: DoorFactory } {
+  const over = tls === undefined ? '' : ' over TLS'
+
   const open = async (port: number) => {
     const { edgePort, openTunnel, closeTunnel } = installation()
     const { sessionId, tunnelUrl } = await openTunnel(port, 'http')
     const [, token = ''] = /\/tunnel\/([^/]+)\/$/.exec(tunnelUrl) ?? []
-    return { edgePort, token, label: sessionId.replaceAll('-', ''), stop: () => closeTunnel(sessionId) }
+    const trust = tls && { ca: tls.ca() }
+    return { edgePort, token, trust, label: sessionId.replaceAll('-', ''), stop: () => closeTunnel(sessionId) }
   }
   return {
     host: {
-      name: 'the host door',
+      name: `the host door${over}`,
       parses: true,
+      tls: tls !== undefined,
       async start({ port }) {
-        const { edgePort, token, label, stop } = await open(port)
+        const { edgePort, token, trust, label, stop } = await open(port)
         const hostHeader = `${label}.localhost:${edgePort}`
         const extraHeaders = [[TOKEN_FIELD, token]] as const
-        return { visitor: { host: '127.0.0.1', port: edgePort, hostHeader, pathPrefix: '', extraHeaders }, stop }
+        return {
+          visitor: { ...trust, host: '127.0.0.1', port: edgePort, hostHeader, pathPrefix: '', extraHeaders },
+          stop,
+        }
       },
     },
     path: {
-      name: 'the path door',
+      name: `the path door${over}`,
       parses: true,
+      tls: tls !== undefined,
       async start({ port }) {
-        const { edgePort, token, stop } = await open(port)
+        const { edgePort, token, trust, stop } = await open(port)
         const hostHeader = `127.0.0.1:${edgePort}`
         const pathPrefix = `/tunnel/${token}`
-        return { visitor: { host: '127.0.0.1', port: edgePort, hostHeader, pathPrefix, extraHeaders: [] }, stop }
+        return {
+          visitor: { ...trust, host: '127.0.0.1', port: edgePort, hostHeader, pathPrefix, extraHeaders: [] },
+          stop,
+        }
       },
     },
   }

@@ -32,8 +32,11 @@ const START_MS = 30_000
 /** A program that has not ended this long after it was asked to is ended. */
 const STOP_MS = 10_000
 
-/** Starts it below `directory` and waits until its agent is listed. */
-export async function startInstallation(directory: string): Promise<Installation> {
+/** Starts it below `directory`, with further settings by their names in the environment; waits until its agent is listed. */
+export async function startInstallation(
+  directory: string,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Installation> {
   const words = [process.execPath, CYBERUN]
   const env = {
     CYBERUN_DATA_DIR: join(directory, 'data'),
@@ -41,6 +44,7 @@ export async function startInstallation(directory: string): Promise<Installation
     CYBERUN_CONTROL_PORT: '0',
     CYBERUN_EDGE_PORT: '0',
     CYBERUN_METRICS_PORT: '0',
+    ...settings,
   }
   const run = (args: readonly string[]) =>
     spawn(process.execPath, [CYBERUN, ...args], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })

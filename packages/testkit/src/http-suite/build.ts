@@ -15,7 +15,7 @@ export interface RequestSpec {
   method?: string
   target?: string
   version?: 'HTTP/1.0' | 'HTTP/1.1'
-  /** After Host. In a value, `{authority}` is the host and port the visitor sees, `{prefix}` the door's path prefix. */
+  /** After Host. In a value, `{origin}` is where the visitor sees the service, `{prefix}` the door's path prefix. */
   fields?: readonly Field[]
   body?: BodySpec
 }
@@ -52,9 +52,12 @@ export function pattern(length: number): Buffer {
 /** The bytes of a request whose head starts with `Host: host` and then `extra`, with `prefix` before its target. */
 export function buildRequest(
   spec: RequestSpec,
-  at: { hostHeader: string; pathPrefix: string; extraHeaders: readonly Field[] },
+  at: { ca?: string; hostHeader: string; pathPrefix: string; extraHeaders: readonly Field[] },
 ): Buffer {
-  const placed = (value: string) => value.replaceAll('{authority}', at.hostHeader).replaceAll('{prefix}', at.pathPrefix)
+  const placed = (value: string) =>
+    value
+      .replaceAll('{origin}', `${at.ca === undefined ? 'http' : 'https'}://${at.hostHeader}`)
+      .replaceAll('{prefix}', at.pathPrefix)
   const line = `${spec.method ?? 'GET'} ${at.pathPrefix}${spec.target ?? '/'} ${spec.version ?? 'HTTP/1.1'}`
   const fields: Field[] = [
     ['Host', at.hostHeader],

@@ -20,6 +20,8 @@ export interface VerdictCase {
   name: string
   /** Only where an HTTP hop stands between visitor and service. */
   needsHop: boolean
+  /** Only where an RST can be seen: Node tells of none under TLS. */
+  needsReset?: true
   /** For what moves so much that the usual patience is too short, in milliseconds. */
   timeoutMs?: number
   run(stage: Stage): Promise<void>

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import { type SocketEnd, SocketReader, writeAll } from '../socket-reader.ts'
 import { type Bytes, buildRequest, type RequestSpec, toBuffer } from './build.ts'
 import { type Answer, type Field, readAnswer } from './message.ts'
@@ -8,6 +9,8 @@ import { type Answer, type Field, readAnswer } from './message.ts'
 export interface Visitor {
   host: string
   port: number
+  /** The authority of the certificate, PEM, where the door speaks TLS. */
+  ca?: string
   hostHeader: string
   /** Goes before every target, without a slash at its end; empty on a host of one's own. */
   pathPrefix: string
@@ -19,6 +22,8 @@ export interface DoorFactory {
   name: string
   /** Whether an HTTP hop stands between, which judges what the service answers. */
   parses: boolean
+  /** Whether its visitors speak TLS. */
+  tls?: boolean
   start(origin: { port: number }): Promise<{ visitor: Visitor; stop(): Promise<void> }>
 }
 
@@ -36,18 +41,28 @@ export const directDoor: DoorFactory = {
 export class VisitorConnection {
   readonly socket: Socket
   readonly reader: SocketReader
+  readonly #tcp: Socket
   readonly #visitor: Visitor
 
-  private constructor(socket: Socket, visitor: Visitor) {
+  private constructor(tcp: Socket, socket: Socket, visitor: Visitor) {
+    this.#tcp = tcp
     this.socket = socket
     this.reader = new SocketReader(socket)
     this.#visitor = visitor
   }
 
   static async open(visitor: Visitor): Promise<VisitorConnection> {
-    const socket = connect({ host: visitor.host, port: visitor.port, allowHalfOpen: true, noDelay: true })
-    await once(socket, 'connect')
-    return new VisitorConnection(socket, visitor)
+    const tcp = connect({ host: visitor.host, port: visitor.port, allowHalfOpen: true, noDelay: true })
+    await once(tcp, 'connect')
+    if (visitor.ca === undefined) return new VisitorConnection(tcp, tcp, visitor)
+    const socket = connectTls({ socket: tcp, ca: visitor.ca, host: visitor.host })
+    await once(socket, 'secureConnect')
+    return new VisitorConnection(tcp, socket, visitor)
+  }
+
+  /** Leaves by an RST. */
+  reset(): void {
+    this.#tcp.resetAndDestroy()
   }
 
   /** The bytes that `spec` becomes at this door. */
@@ -73,3 +88,6 @@ export class VisitorConnection {
     return this.reader.waitEnd()
   }
 }
+
+/** `http` or `https`. */
+export const schemeOf = (visitor: Visitor): string => (visitor.ca === undefined ? 'http' : 'https')

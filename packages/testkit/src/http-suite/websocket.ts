@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { pattern } from './build.ts'
-import type { DoorFactory } from './visitor.ts'
+import { type DoorFactory, schemeOf } from './visitor.ts'
 
 const MESSAGE_SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000, 16 << 20]
 const CLOSE_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 3000, 4999]
@@ -46,8 +46,10 @@ export function runWebSocketSuite(factory: DoorFactory): void {
     })
 
     const dial = (path: string, protocols: string[], options: WebSocket.ClientOptions): WebSocket => {
-      const { host, port, hostHeader, pathPrefix, extraHeaders } = door.visitor
-      const visitor = new WebSocket(`ws://${host}:${port}${pathPrefix}${path}`, protocols, {
+      const { host, port, ca, hostHeader, pathPrefix, extraHeaders } = door.visitor
+      const url = `${ca === undefined ? 'ws' : 'wss'}://${host}:${port}${pathPrefix}${path}`
+      const visitor = new WebSocket(url, protocols, {
+        ...(ca !== undefined && { ca }),
         perMessageDeflate: false,
         maxPayload: MAX_PAYLOAD,
         ...options,
@@ -188,8 +190,7 @@ export function runWebSocketSuite(factory: DoorFactory): void {
     })
 
     test('an Origin of the tunnel is let through', async () => {
-      const { hostHeader } = door.visitor
-      const { request } = await pair('/', [], { origin: `http://${hostHeader}` })
+      const { request } = await pair('/', [], { origin: `${schemeOf(door.visitor)}://${door.visitor.hostHeader}` })
       expect(request.headers.origin).toBe(`http://${request.headers.host}`)
     })
 

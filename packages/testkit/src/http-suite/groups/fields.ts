@@ -2,6 +2,7 @@ import { expect } from 'vitest'
 import { answer, type RequestSpec, textAnswer } from '../build.ts'
 import { type CaseGroup, type ComparedCase, compared, hopVerdict } from '../cases.ts'
 import { type Field, valuesOf } from '../message.ts'
+import { schemeOf } from '../visitor.ts'
 
 const many = (count: number, valueLength = 10): Field[] =>
   Array.from({ length: count }, (_, i): Field => [`X-Many-${i}`, `${i}`.padEnd(valueLength, '.')])
@@ -122,8 +123,8 @@ const REQUEST_LISTS: readonly (readonly [name: string, fields: readonly Field[]]
   [
     'Origin and Referer of the tunnel',
     [
-      ['Origin', 'http://{authority}'],
-      ['Referer', 'http://{authority}{prefix}/page?q=1'],
+      ['Origin', '{origin}'],
+      ['Referer', '{origin}{prefix}/page?q=1'],
     ],
   ],
   [
@@ -321,7 +322,7 @@ export const rewrittenFields: CaseGroup = {
     hopVerdict('forged X-Forwarded fields are replaced by the edge’s own', async (stage) => {
       const seen = await fieldsAtService(stage, { fields: FORGED })
       expect(valuesOf(seen, 'x-forwarded-for')).toEqual(['127.0.0.1'])
-      expect(valuesOf(seen, 'x-forwarded-proto')).toEqual(['http'])
+      expect(valuesOf(seen, 'x-forwarded-proto')).toEqual([schemeOf(stage.visitor)])
       expect(valuesOf(seen, 'x-forwarded-host')).toEqual([stage.visitor.hostHeader])
       expect(valuesOf(seen, 'x-forwarded-port')).toEqual([String(stage.visitor.port)])
       expect(valuesOf(seen, 'x-forwarded-prefix'), 'it would hold the token').toEqual([])
@@ -346,8 +347,8 @@ export const rewrittenFields: CaseGroup = {
         method: 'POST',
         target: '/form',
         fields: [
-          ['Origin', 'http://{authority}'],
-          ['Referer', 'http://{authority}{prefix}/page?q=%2f'],
+          ['Origin', '{origin}'],
+          ['Referer', '{origin}{prefix}/page?q=%2f'],
         ],
       })
       const local = `localhost:${stage.origin.port}`
@@ -386,7 +387,7 @@ export const rewrittenFields: CaseGroup = {
       })
       const { head } = await (await stage.connect()).exchange({})
       const { hostHeader, pathPrefix } = stage.visitor
-      const leads = [`http://${hostHeader}${pathPrefix}/next?a=b`, `${pathPrefix}/next?a=b`]
+      const leads = [`${schemeOf(stage.visitor)}://${hostHeader}${pathPrefix}/next?a=b`, `${pathPrefix}/next?a=b`]
       expect(leads).toContain(valuesOf(head.fields, 'location').join())
     }),
   ],
