@@ -73,7 +73,7 @@ function announce(config: AgentConfig, log: Log): void {
     {
       agent_id: config.agentId,
       agent_version: AGENT_VERSION,
-      gateway_url: config.gatewayUrl.href,
+      gateway_url: config.gatewayUrl.origin + config.gatewayUrl.pathname,
       tunnel_ports: describePortRules(config.tunnelPorts),
       ...(config.proxy && { proxy: config.proxy.host }),
     },

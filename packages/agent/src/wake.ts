@@ -32,7 +32,7 @@ export function addressesOf(interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>): st
     .join('\n')
 }
 
-/** Looks each second and tells, until `signal` aborts. The returned function stops it too. */
+/** Looks each second and tells, until `signal` aborts. */
 export function watchMachine(
   glance: () => MachineGlance,
   tell: (what: Disturbance) => void,
