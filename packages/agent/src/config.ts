@@ -5,7 +5,7 @@ import { AGENT_LIMITS, isAgentId, isLabel, parseKey, suggest } from '@cyberun/pr
 import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { type PortRules, PortRulesError, parsePortRules } from './ports.ts'
-import { type Env, parseProxy, proxyFromEnv } from './proxy.ts'
+import { type Env, isLoopbackHost, parseProxy, proxyFromEnv } from './proxy.ts'
 
 /** Where an agent's settings are looked for when nothing else is said. */
 export const AGENT_CONFIG_FILE = 'cyberun-agent.yaml'
@@ -198,11 +198,6 @@ function warnings(data: z.output<typeof SETTINGS>, gatewayUrl: URL, file: string
     found.push(`${file} holds the key and every user of this machine can read it: run chmod 600 ${file}`)
   }
   return found
-}
-
-/** Whether a URL's host can only be this machine. */
-export function isLoopbackHost(host: string): boolean {
-  return host === 'localhost' || host.endsWith('.localhost') || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host)
 }
 
 function readSettings(file: string): Record<string, unknown> {

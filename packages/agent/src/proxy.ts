@@ -2,16 +2,25 @@
 export type Env = Readonly<Record<string, string | undefined>>
 
 /**
- * The HTTP CONNECT proxy for reaching `target`, as curl would choose it: `HTTPS_PROXY` for wss, `HTTP_PROXY` in lower
- * case only for ws (upper case can be set by a CGI request), `ALL_PROXY` for both, unless `NO_PROXY` names the host.
+ * The HTTP CONNECT proxy for reaching `target`: `HTTPS_PROXY`, also for plain ws, as a WebSocket always asks a proxy for a
+ * tunnel; for ws then `http_proxy` (lower case only: upper case can be set by a CGI request); `ALL_PROXY` for both.
+ * Unless `NO_PROXY` names the host, or plain ws goes to this very machine, where a proxy would look for it in vain.
  * Throws for a proxy that is no `http://` URL.
  */
 export function proxyFromEnv(target: URL, env: Env): URL | undefined {
+  const isPlain = target.protocol === 'ws:'
+  if (isPlain && isLoopbackHost(target.hostname)) return undefined
   if (listedIn(env['no_proxy'] ?? env['NO_PROXY'] ?? '', target)) return undefined
-  const secure = target.protocol === 'wss:'
-  const own = secure ? (env['https_proxy'] ?? env['HTTPS_PROXY']) : env['http_proxy']
-  const raw = own || env['all_proxy'] || env['ALL_PROXY']
+  const raw =
+    (env['https_proxy'] ?? env['HTTPS_PROXY']) ||
+    (isPlain && env['http_proxy']) ||
+    (env['all_proxy'] ?? env['ALL_PROXY'])
   return raw ? parseProxy(raw) : undefined
+}
+
+/** Whether a URL's host can only be this machine. */
+export function isLoopbackHost(host: string): boolean {
+  return host === 'localhost' || host.endsWith('.localhost') || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host)
 }
 
 /** Reads `http://[user:password@]host:port`; the scheme may be left out. Throws with what is expected. */
