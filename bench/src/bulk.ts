@@ -115,7 +115,7 @@ async function measureBulk(
   await elapsed(window.windowMs)
   const after = { ...(await received()), near: cpu(contender.near), far: cpu(contender.far) }
   await children.load.call('close', null)
-  await drained(children.service)
+  await drained(children.service, `${measure} ${contender.name}`)
 
   const gigabytes = (after.bytes - before.bytes) / 1e9
   return {
@@ -126,11 +126,11 @@ async function measureBulk(
 }
 
 /** Waits until the service has seen every connection end, so that the next sample starts on a quiet machine. */
-export async function drained(service: Child<ServiceVerbs>): Promise<void> {
+async function drained(service: Child<ServiceVerbs>, sample: string): Promise<void> {
   for (const end = Date.now() + 10_000; (await service.call('connections', null)) > 0; ) {
-    if (Date.now() > end) throw new Error('connections stayed open 10 s after their clients were gone')
+    if (Date.now() > end) throw new Error(`${sample}: connections stayed open 10 s after their clients were gone`)
     await elapsed(10)
   }
 }
 
-export const elapsed = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
+const elapsed = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

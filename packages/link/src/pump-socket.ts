@@ -208,7 +208,9 @@ export class PumpSocket {
   /** Closes now with RST, where the transport knows it. */
   reset(): void {
     const isTcp = !(this.#socket instanceof TLSSocket) && this.#socket.remotePort !== undefined
-    if (isTcp) this.#socket.resetAndDestroy()
+    // While a FIN is on its way out libuv refuses to reset, and Node would keep the handle for good.
+    const isEnding = this.#socket.writableEnded && !this.#socket.writableFinished
+    if (isTcp && !isEnding) this.#socket.resetAndDestroy()
     else this.#socket.destroy()
   }
 

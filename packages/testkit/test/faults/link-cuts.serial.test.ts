@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { DialError } from '@cyberun/link'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type FaultRelay, type LeakWatch, startFaultRelay, watchLeaks } from '../../src/index.ts'
@@ -126,4 +128,30 @@ test('a stall shorter than the limit loses nothing', async () => {
   expect(ended.bytes.equals(BODY)).toBe(true)
   link.close({ code: 'done', message: 'exchanged' })
   await link.closed
+})
+
+test('an end and a reset right behind it close the socket at the other end', async () => {
+  const services = new Set<Socket>()
+  const service = createServer((socket) => {
+    services.add(socket)
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => services.delete(socket))
+    socket.write(Buffer.alloc(4 * 1024 * 1024))
+  }).listen(0, '127.0.0.1')
+  await once(service, 'listening')
+  const { port } = service.address() as AddressInfo
+  const link = await dialGateway(relay.port)
+  for (let at = 0; at < 8; at++) {
+    const arrived = Promise.withResolvers<void>()
+    const stream = link.open(
+      { target: { kind: 'tcp', port }, priority: 'bulk' },
+      { onData: () => arrived.resolve(), onEnd() {}, onReset() {}, onDrain() {} },
+    )
+    await arrived.promise
+    stream.end()
+    stream.reset('cancelled')
+  }
+  await expect.poll(() => services.size, { interval: 5, timeout: 5_000 }).toBe(0)
+  link.close({ code: 'done', message: 'exchanged' })
+  service.close()
 })

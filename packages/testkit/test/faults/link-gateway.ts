@@ -1,9 +1,17 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { type AddressInfo, Socket } from 'node:net'
-import { acceptLink, dialLink, type Greeting, type Link, type LinkStream, type StreamEvents } from '@cyberun/link'
+import {
+  acceptLink,
+  dialAndRelay,
+  dialLink,
+  type Greeting,
+  type Link,
+  type LinkStream,
+  type StreamEvents,
+} from '@cyberun/link'
 
-/** A server of nothing but links, whose streams echo: the least that can be on the other end of a broken network. */
+/** A server of nothing but links, whose streams echo or dial: the least that can be at the other end of a broken network. */
 export interface LinkGateway extends AsyncDisposable {
   readonly port: number
   readonly links: ReadonlySet<Link>
@@ -17,7 +25,7 @@ export async function startLinkGateway(): Promise<LinkGateway> {
   server.on('upgrade', (request, socket, head) => {
     if (!(socket instanceof Socket)) throw new Error('this server speaks plain TCP')
     const welcome = async () => GREETING
-    acceptLink({ request, socket, head, challenge: 'challenge', welcome, onStream: echo }).then(
+    acceptLink({ request, socket, head, challenge: 'challenge', welcome, onStream: serve }).then(
       (link) => {
         links.add(link)
         void link.closed.then(() => links.delete(link))
@@ -50,6 +58,13 @@ export function dialGateway(port: number): Promise<Link> {
       return { onData() {}, onEnd() {}, onReset() {}, onDrain() {} }
     },
   })
+}
+
+function serve(stream: LinkStream): StreamEvents | undefined {
+  const { target } = stream.init
+  if (target.kind !== 'tcp') return echo(stream)
+  void dialAndRelay(stream, { hosts: ['127.0.0.1'], port: target.port, timeoutMs: 5_000 })
+  return undefined
 }
 
 function echo(stream: LinkStream): StreamEvents {
