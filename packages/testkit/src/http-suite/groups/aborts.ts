@@ -51,20 +51,20 @@ const LEAVING: readonly Leaving[] = [
   },
 ]
 
-const visitorLeaves = ({ name, request, serve, visit }: Leaving, how: 'end' | 'reset'): VerdictCase =>
+const visitorLeaves = ({ name, request: spec, serve, visit }: Leaving, how: 'end' | 'reset'): VerdictCase =>
   verdict(`a visitor that leaves ${name} (${how})`, async (stage) => {
     const delays: number[] = []
     for (let i = 0; i < ABORTS; i++) {
       const served = Promise.withResolvers<void>()
       const gone = Promise.withResolvers<number>()
-      stage.origin.handle(async (served_) => {
-        await serve(served_)
+      stage.origin.handle(async (request) => {
+        await serve(request)
         served.resolve()
-        await served_.gone()
+        await request.gone()
         gone.resolve(performance.now())
       })
       const connection = await stage.connect()
-      await connection.write(connection.build(request))
+      await connection.write(connection.build(spec))
       await visit(connection)
       await served.promise
       const leftAt = performance.now()

@@ -55,7 +55,7 @@ const WRONG_SWITCHES: Readonly<Record<string, string>> = {
 
 /** How an endpoint leaves, and what the other one must see: an RST never turns into a clean end. */
 const leaving = (who: 'visitor' | 'service', how: 'end' | 'reset'): VerdictCase =>
-  verdict(`after the upgrade, a ${how} of the ${who} is a ${how} at the other side, within 100 ms`, async (stage) => {
+  verdict(`after the upgrade, the ${how} of the ${who} arrives as such within 100 ms`, async (stage) => {
     const delays: number[] = []
     for (let i = 0; i < 5; i++) {
       const { connection, service, finish } = await upgraded(stage)
