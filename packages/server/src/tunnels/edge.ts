@@ -68,6 +68,8 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     keepAliveTimeout: EDGE_LIMITS.keepAliveMs,
     connectionsCheckingInterval: EDGE_LIMITS.sweepMs,
     noDelay: true,
+    // A request without a body then costs no stream that ends; nobody listens to one (Exchange).
+    optimizeEmptyRequests: true,
     shouldUpgradeCallback: isUpgradeOfOurs,
   }
   const secure =
