@@ -21,7 +21,7 @@ export function createVisitorAddress(trustedProxies: readonly string[]): Visitor
     else proxies.addSubnet(address, Number(bits), family)
   }
   const isTrusted = (address: string) =>
-    isIP(address) !== 0 && proxies.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
+    trustedProxies.length > 0 && isIP(address) !== 0 && proxies.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
   return {
     isTrusted,
     of(request) {
