@@ -1,21 +1,19 @@
 import { agree, type Capability, OWN_CAPABILITIES } from './capabilities.ts'
+import { ControlQueue } from './control-queue.ts'
 import { LinkClosedError, SessionFault, StreamResetError, unreachable } from './faults.ts'
+import { FrameCounts } from './frame-counts.ts'
 import { type ControlFrame, encodeFrame, FrameDecoder, type FrameHandler } from './frames.ts'
 import { Heartbeat } from './heartbeat.ts'
 import type { Limits } from './limits.ts'
 import type { CloseReason, Hello, OpenInit, ResetCode, Welcome } from './model.ts'
 import { RateLimit } from './rate.ts'
-import { createGrowthBudget, ReceiveWindow } from './receive-window.ts'
+import { createGrowthBudget, type GrowthBudget, ReceiveWindow } from './receive-window.ts'
 import { Scheduler } from './scheduler.ts'
-import { type ByteLender, type PendingWrite, SessionStream, type StreamHost } from './session-stream.ts'
-import type { LinkStream, StreamEvents, StreamHandler } from './stream.ts'
+import type { OutFrame, SessionHost, SessionOptions, SessionRole } from './session-host.ts'
+import { type ByteLender, SessionStream, type StreamHost } from './session-stream.ts'
+import type { LinkStream, StreamEvents } from './stream.ts'
+import { StreamTable } from './stream-table.ts'
 
-/** The end that dialled opens odd streams, the other one even ones. */
-export type SessionRole = 'dialler' | 'acceptor'
-
-const HIGHEST_STREAM = 0xffffffff
-/** So near to the last id a session says go-away, while its owner can still make the next link first. */
-const RESERVE_OF_IDS = 1 << 20
 /** How long streams may go on once their ids have run out. */
 const IDS_SPENT_DEADLINE_MS = 600_000
 /** The acceptor asks later, so that on an idle link only the dialler pings. */
@@ -24,43 +22,6 @@ const ACCEPTOR_PATIENCE_MS = 400
 const GREETING_MS = 10_000
 /** How often idle windows are looked at while any is grown. */
 const REST_MS = 1_000
-
-/** Who a session works for. Nothing in here may throw. */
-export interface SessionHost {
-  /** There is output: take it with `nextFrame` as far as the socket has room. */
-  outputReady(): void
-  /** For the acceptor: answer with `welcome` or `close`. */
-  onHello(hello: Hello): void
-  /** For the dialler: the session is open. */
-  onWelcome(welcome: Welcome): void
-  readonly onStream: StreamHandler
-  /** Either end said go-away. */
-  onGoingAway(reason: CloseReason): void
-  /** The session is over and every stream has been told. What `nextFrame` still gives should be sent, then no more. */
-  onClosed(reason: CloseReason): void
-  /** A handler of ours threw. */
-  onBug(error: unknown): void
-}
-
-export interface SessionOptions {
-  role: SessionRole
-  limits: Limits
-  /** Milliseconds that only go up. */
-  now: () => number
-  host: SessionHost
-  /** Where the ids of our streams begin; a test starts near the end. */
-  firstStream?: number
-}
-
-/** The next thing to send. Valid until `nextFrame` is called again. */
-export type OutFrame =
-  /** A whole frame. */
-  | { kind: 'control'; bytes: Uint8Array }
-  /**
-   * A data frame of `length` bytes of `write` from `offset`. Whoever takes it calls `write.pieceWritten()` once the
-   * kernel has the bytes, or never will.
-   */
-  | { kind: 'data'; stream: number; write: PendingWrite; offset: number; length: number }
 
 type SessionState =
   | { kind: 'greeting'; until: number }
@@ -82,25 +43,19 @@ export class Session implements FrameHandler, StreamHost {
   readonly #decoder: FrameDecoder
   readonly #heartbeat: Heartbeat
   readonly #scheduler = new Scheduler<SessionStream>()
-  readonly #growth: ReturnType<typeof createGrowthBudget>
-  readonly #streams = new Map<number, SessionStream>()
+  readonly #growth: GrowthBudget
+  readonly #streams: StreamTable
   /** Streams whose window has grown, to be looked at when idle. */
   readonly #grown = new Set<SessionStream>()
-  readonly #control: Uint8Array[] = []
-  #controlBytes = 0
+  readonly #control: ControlQueue
+  readonly #counts = new FrameCounts()
   #state: SessionState
   #agreed: ReadonlySet<Capability> = new Set()
   #peerWindow = 0
-  #nextStream: number
-  #lastPeerStream: number
   #now: number
   #lender: ByteLender | undefined
   /** Bytes of all streams received and not yet consumed. */
   #heldBytes = 0
-  #framesIn = 0
-  #framesOut = 0
-  #framesTold = 0
-  #framesAcknowledged = 0
   /** The stream that the data frame under way belongs to; undefined when it is over and its data is noise. */
   #receiving: SessionStream | undefined
   readonly #opens: RateLimit
@@ -118,8 +73,8 @@ export class Session implements FrameHandler, StreamHost {
     this.#heartbeat = new Heartbeat(now, options.role === 'acceptor' ? ACCEPTOR_PATIENCE_MS : 0)
     this.#growth = createGrowthBudget(options.limits.linkBytes)
     this.#state = { kind: 'greeting', until: now + GREETING_MS }
-    this.#nextStream = options.firstStream ?? (options.role === 'dialler' ? 1 : 2)
-    this.#lastPeerStream = options.role === 'dialler' ? 0 : -1
+    this.#streams = new StreamTable(options.firstStream ?? (options.role === 'dialler' ? 1 : 2))
+    this.#control = new ControlQueue(options.limits.queuedControlBytes)
     this.#opens = new RateLimit(options.limits.opensPerSecond, now)
     this.#unansweredResets = new RateLimit(options.limits.unansweredResetsPerSecond, now)
     this.#pings = new RateLimit(options.limits.pingsPerSecond, now)
@@ -136,7 +91,7 @@ export class Session implements FrameHandler, StreamHost {
 
   /** How many of our stream frames the peer has told us it received. */
   get framesAcknowledged(): number {
-    return this.#framesAcknowledged
+    return this.#counts.acknowledged
   }
 
   /** How many bytes may be with the socket at once; takes the time. */
@@ -181,8 +136,7 @@ export class Session implements FrameHandler, StreamHost {
     if (this.#state.kind === 'leaving' || this.#state.kind === 'closed') throw new LinkClosedError(this.#state.reason)
     if (this.#state.kind !== 'open') throw new Error('open before the handshake ended')
     if (this.#streams.size >= this.#limits.streams) throw new StreamResetError('refused')
-    const id = this.#nextStream
-    this.#nextStream += 2
+    const id = this.#streams.takeId()
     const window = this.#windowBytes()
     const stream = new SessionStream(this, {
       id,
@@ -191,10 +145,10 @@ export class Session implements FrameHandler, StreamHost {
       credit: this.#peerWindow,
       window: new ReceiveWindow(this.#limits, this.#growth, window, window),
     })
-    this.#streams.set(id, stream)
+    this.#streams.add(stream)
     if (events) stream.listen(events)
     this.send({ type: 'open', stream: id, window, priority: init.priority, target: init.target })
-    if (this.#nextStream > HIGHEST_STREAM - RESERVE_OF_IDS) this.goAway('stream ids ran out', IDS_SPENT_DEADLINE_MS)
+    if (this.#streams.isNearEndOfIds) this.goAway('stream ids ran out', IDS_SPENT_DEADLINE_MS)
     return stream
   }
 
@@ -262,11 +216,8 @@ export class Session implements FrameHandler, StreamHost {
 
   /** The next frame to send, or undefined: control, then streams by priority. */
   nextFrame(): OutFrame | undefined {
-    const control = this.#control.shift()
-    if (control) {
-      this.#controlBytes -= control.length
-      return { kind: 'control', bytes: control }
-    }
+    const control = this.#control.take()
+    if (control) return { kind: 'control', bytes: control }
     for (let stream = this.#scheduler.take(); stream; stream = this.#scheduler.take()) {
       // One that was reset, or used up its credit, since it was put in line has nothing to say.
       if (stream.isReady) return this.#frameOf(stream)
@@ -276,7 +227,7 @@ export class Session implements FrameHandler, StreamHost {
 
   #frameOf(stream: SessionStream): OutFrame {
     const write = stream.nextWrite
-    this.#framesOut++
+    this.#counts.sent++
     if (!write) {
       stream.endHanded()
       return { kind: 'control', bytes: encodeFrame({ type: 'end', stream: stream.id }) }
@@ -314,7 +265,7 @@ export class Session implements FrameHandler, StreamHost {
 
   frame(frame: ControlFrame): void {
     this.#expect(frame.type)
-    if ('stream' in frame) this.#framesIn++
+    if ('stream' in frame) this.#counts.received++
     switch (frame.type) {
       case 'hello':
         this.#state = { kind: 'greeted', hello: frame.hello, until: this.#now + GREETING_MS }
@@ -329,7 +280,7 @@ export class Session implements FrameHandler, StreamHost {
         this.#receiveOpen(frame)
         break
       case 'credit': {
-        const stream = this.#find(frame.stream)
+        const stream = this.#streams.find(frame.stream)
         if (stream?.credited(frame.bytes) === false) stream.fail('flow_control')
         break
       }
@@ -351,8 +302,7 @@ export class Session implements FrameHandler, StreamHost {
         this.#receiveGoAway(frame.reason, frame.deadlineMs)
         break
       case 'ack':
-        if (frame.frames > this.#framesOut) throw new SessionFault('frame_malformed', 'ack of frames never sent')
-        this.#framesAcknowledged = frame.frames
+        this.#counts.acknowledge(frame.frames)
         break
       default:
         unreachable(frame)
@@ -371,10 +321,7 @@ export class Session implements FrameHandler, StreamHost {
 
   #receiveOpen(frame: ControlFrame & { type: 'open' }): void {
     const { stream: id, target, priority } = frame
-    if (id <= this.#lastPeerStream || (id & 1) !== (this.#role === 'dialler' ? 0 : 1)) {
-      throw new SessionFault('frame_unexpected', `open of stream ${id}, which is used or not the peer's`)
-    }
-    this.#lastPeerStream = id
+    this.#streams.peerTakes(id)
     const isRefused = this.#state.kind !== 'open' || this.#streams.size >= this.#limits.streams
     if (!this.#opens.take(this.#now) || isRefused || !target) {
       this.send({ type: 'reset', stream: id, code: target ? 'refused' : 'unsupported' })
@@ -387,7 +334,7 @@ export class Session implements FrameHandler, StreamHost {
       credit: frame.window,
       window: new ReceiveWindow(this.#limits, this.#growth, this.#windowBytes(), this.#limits.initialWindowBytes),
     })
-    this.#streams.set(id, stream)
+    this.#streams.add(stream)
     const events = this.#host.onStream(stream)
     if (events) stream.listen(events)
   }
@@ -397,8 +344,8 @@ export class Session implements FrameHandler, StreamHost {
     if (this.#state.kind === 'greeting' || this.#state.kind === 'greeted') {
       throw new SessionFault('frame_unexpected', `data while ${this.#state.kind}`)
     }
-    this.#framesIn++
-    const stream = this.#find(id)
+    this.#counts.received++
+    const stream = this.#streams.find(id)
     this.#receiving = stream
     if (!stream) return
     if (stream.state === 'asking' || stream.hasPeerEnded || !stream.window.arrived(length, this.#now)) {
@@ -420,14 +367,14 @@ export class Session implements FrameHandler, StreamHost {
   }
 
   #receiveEnd(id: number): void {
-    const stream = this.#find(id)
+    const stream = this.#streams.find(id)
     if (!stream) return
     if (stream.state === 'asking' || stream.hasPeerEnded) stream.fail('flow_control')
     else stream.peerEnded()
   }
 
   #receiveReset(id: number, code: ResetCode): void {
-    const stream = this.#find(id)
+    const stream = this.#streams.find(id)
     if (stream?.state === 'asked' && !this.#unansweredResets.take(this.#now)) {
       throw new SessionFault('limit_exceeded', 'too many streams were opened and reset at once')
     }
@@ -440,27 +387,10 @@ export class Session implements FrameHandler, StreamHost {
     else if (this.#state.kind === 'open') this.#leave(reason, deadlineMs)
   }
 
-  /** The stream with this id, or undefined when it is over: frames for it crossed its end on the wire. */
-  #find(id: number): SessionStream | undefined {
-    const stream = this.#streams.get(id)
-    if (stream) return stream
-    const isOurs = (id & 1) === (this.#role === 'dialler' ? 1 : 0)
-    const isKnown = isOurs ? id < this.#nextStream : id <= this.#lastPeerStream
-    if (!isKnown) throw new SessionFault('frame_unexpected', `a frame of stream ${id}, which was never opened`)
-    return undefined
-  }
-
-  /**
-   * So much is held for readers that stopped that the link is full: the stream that holds most is given up. Rare
-   * enough to look at them all.
-   */
+  /** So much is held for readers that stopped that the link is full: the stream that holds most is given up. */
   #relieve(): void {
-    let worst: SessionStream | undefined
-    for (const stream of this.#streams.values()) if (stream.window.held > (worst?.window.held ?? 0)) worst = stream
-    worst?.fail('flow_control')
+    this.#streams.fullest()?.fail('flow_control')
   }
-
-  // The rest
 
   // What streams call
 
@@ -492,29 +422,25 @@ export class Session implements FrameHandler, StreamHost {
   }
 
   remove(stream: SessionStream): void {
-    this.#streams.delete(stream.id)
+    this.#streams.delete(stream)
     this.#grown.delete(stream)
     stream.window.release()
     if (this.#state.kind === 'leaving' && this.#streams.size === 0) this.close(this.#state.reason)
   }
 
+  send(frame: ControlFrame): void {
+    if (this.#state.kind === 'closed') return
+    if ('stream' in frame) this.#counts.sent++
+    if (this.#control.push(encodeFrame(frame))) this.#host.outputReady()
+    else this.#end({ code: 'protocol_fault', message: 'the other end makes us answer and does not read' })
+  }
+
+  // The rest
+
   /** What a new stream may send before anything is consumed: little, once much is held. */
   #windowBytes(): number {
     const { linkBytes, windowBytes, initialWindowBytes } = this.#limits
     return this.#heldBytes < linkBytes / 2 ? windowBytes : initialWindowBytes
-  }
-
-  send(frame: ControlFrame): void {
-    if (this.#state.kind === 'closed') return
-    if ('stream' in frame) this.#framesOut++
-    const bytes = encodeFrame(frame)
-    this.#control.push(bytes)
-    this.#controlBytes += bytes.length
-    if (this.#controlBytes > this.#limits.queuedControlBytes) {
-      this.#end({ code: 'protocol_fault', message: 'the other end makes us answer and does not read' })
-    } else {
-      this.#host.outputReady()
-    }
   }
 
   #ping(): void {
@@ -523,9 +449,9 @@ export class Session implements FrameHandler, StreamHost {
   }
 
   #acknowledge(): void {
-    if (!this.#agreed.has('ack') || this.#framesTold === this.#framesIn) return
-    this.#framesTold = this.#framesIn
-    this.send({ type: 'ack', frames: this.#framesIn })
+    if (!this.#agreed.has('ack')) return
+    const frames = this.#counts.takeNews()
+    if (frames !== undefined) this.send({ type: 'ack', frames })
   }
 
   #leave(reason: CloseReason, deadlineMs: number): void {
@@ -536,7 +462,7 @@ export class Session implements FrameHandler, StreamHost {
 
   #end(reason: CloseReason): void {
     this.#state = { kind: 'closed', reason }
-    for (const stream of [...this.#streams.values()]) stream.wasReset('link_lost')
+    for (const stream of this.#streams.all()) stream.wasReset('link_lost')
     this.#host.onClosed(reason)
   }
 }
