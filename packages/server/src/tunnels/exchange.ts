@@ -15,6 +15,13 @@ import type { Upstream, UpstreamLoss, UpstreamUser } from './upstream.ts'
 import { POOL_LIMITS, type UpstreamPool } from './upstream-pool.ts'
 import type { BodyReader, VisitorRequest, VisitorResponse } from './visitor-messages.ts'
 
+/** A request that may go to a tunnel's service. */
+export interface Admitted {
+  checked: CheckedRequest
+  routed: Routed
+  visitor: Visitor
+}
+
 /** What all exchanges of an edge share. */
 export interface ExchangeContext {
   now: () => number
@@ -78,9 +85,7 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
   constructor(
     request: VisitorRequest,
     response: VisitorResponse,
-    checked: CheckedRequest,
-    routed: Routed,
-    visitor: Visitor,
+    { checked, routed, visitor }: Admitted,
     pool: UpstreamPool,
     context: ExchangeContext,
     turn: Turn,

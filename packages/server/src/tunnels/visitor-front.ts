@@ -4,7 +4,7 @@ import type { Log } from '@cyberun/link/log'
 import type { Routing } from '../routing/routing.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
 import { type Arrival, type DoorSettings, findDoor, type Routed, type TunnelIndex } from './doors.ts'
-import { Exchange, type ExchangeContext, type OnSwitched } from './exchange.ts'
+import { type Admitted, Exchange, type ExchangeContext, type OnSwitched } from './exchange.ts'
 import { listOf } from './fields.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { checkOrigin } from './origin-check.ts'
@@ -29,13 +29,6 @@ export interface FrontOptions {
   hop: string
   now: () => number
   log: Log
-}
-
-/** A request that may go to a tunnel's service. */
-interface Admitted {
-  checked: CheckedRequest
-  routed: Routed
-  visitor: Visitor
 }
 
 /** Serves the requests of visitors: checks each, finds its tunnel, relays it or says why not. */
@@ -176,11 +169,11 @@ export class VisitorFront {
     connection: VisitorConnection,
     request: VisitorRequest,
     response: VisitorResponse,
-    { checked, routed, visitor }: Admitted,
+    found: Admitted,
     onSwitched?: OnSwitched,
   ): Exchange {
-    const pool = this.#poolOf(routed.tunnel)
-    return new Exchange(request, response, checked, routed, visitor, pool, this.#context, connection, onSwitched)
+    const pool = this.#poolOf(found.routed.tunnel)
+    return new Exchange(request, response, found, pool, this.#context, connection, onSwitched)
   }
 
   #relayContext({ routed, visitor }: Admitted): RelayContext {
