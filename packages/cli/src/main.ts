@@ -20,6 +20,8 @@ export async function main(process: ProcessLike): Promise<number> {
     json: process.argv.includes('--json'),
     now: Date.now,
   }
+  // Whoever read it has gone, as in `cyberun agents | head -1`.
+  for (const output of [context.stdout, context.stderr]) output.on('error', () => {})
   let exit: ExitName = 'ok'
   const program = createProgram(context, (ended) => {
     exit = ended

@@ -1,10 +1,11 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, statSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { execute, start } from './support/binary.ts'
@@ -52,6 +53,19 @@ describe('starting and stopping', () => {
     await expect.poll(() => existsSync(join(cwd, '.cyberun/secret.key')), { timeout: 30_000, interval: 1 }).toBe(true)
     expect(await up.stop('SIGINT')).toBe(0)
     expect(up.stderr()).toBe('')
+  })
+
+  test('a second Ctrl-C does not wait; the copy of the first that npm sends along is no second', async () => {
+    const stubborn = spawn(process.execPath, [fileURLToPath(new URL('support/stubborn.ts', import.meta.url))])
+    const exited = once(stubborn, 'exit')
+    const lines = createInterface({ input: stubborn.stdout })[Symbol.asyncIterator]()
+    expect((await lines.next()).value).toBe('running')
+    stubborn.kill('SIGINT')
+    stubborn.kill('SIGINT')
+    expect((await lines.next()).value).toBe('stopping')
+    const impatience = setInterval(() => stubborn.kill('SIGINT'), 50)
+    expect(await exited).toEqual([130, null])
+    clearInterval(impatience)
   })
 
   test.each(['CONTROL', 'EDGE', 'METRICS'])('a taken port (%s) is one clear line and exit 1', async (section) => {
