@@ -51,6 +51,10 @@ export async function startInstallation(
 
   const up = run(['up'])
   const output = collect(up)
+  let stopping = false
+  up.on('exit', (code, signal) => {
+    if (!stopping) console.error(`cyberun up ended by itself (${signal ?? code}):\n${output()}`)
+  })
   const quickstart = await until(async () => {
     if (up.exitCode !== null) throw new Error(`cyberun up ended with ${up.exitCode}:\n${output()}`)
     return readIfThere(join(directory, 'data', 'quickstart.json'))
@@ -76,7 +80,10 @@ export async function startInstallation(
       const child = run(['forward', agentId, String(targetPort), '--local', '0', '--json'])
       return { port: await localPort(child), stop: () => stopChild(child) }
     },
-    [Symbol.asyncDispose]: () => stopChild(up),
+    [Symbol.asyncDispose]() {
+      stopping = true
+      return stopChild(up)
+    },
   }
 }
 

@@ -1,4 +1,5 @@
 import { expect } from 'vitest'
+import { writeUntilStalled } from '../../stall.ts'
 import { answer, type BodySpec } from '../build.ts'
 import { type CaseGroup, type Stage, type VerdictCase, verdict } from '../cases.ts'
 import { median } from '../measure.ts'
@@ -71,6 +72,9 @@ function arrivesPieceByPiece(contentType: string, framing: Framing): VerdictCase
     if (chunked) expect(await connection.reader.readLine()).toBe('0')
   })
 }
+
+/** More than windows and kernels hold together, in bytes. */
+const MOST_BUFFERED = 128 << 20
 
 const EVENTS = 21
 
@@ -172,6 +176,32 @@ export const streaming: CaseGroup = {
       const connection = await stage.connect()
       await connection.write(connection.build({ method: 'POST', fields: [['Content-Length', '1000000']] }))
       expect((await connection.readAnswer('POST')).head.status).toBe(413)
+    }),
+    verdict('a visitor that never reads holds the service back', async (stage) => {
+      const taken = Promise.withResolvers<number>()
+      stage.origin.handle(async (request) => {
+        await request.write('HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n')
+        taken.resolve(await writeUntilStalled(request.socket, MOST_BUFFERED))
+      })
+      const connection = await stage.connect()
+      await connection.write(connection.build({}))
+      await readResponseHead(connection.reader)
+      connection.socket.pause()
+      expect(await taken.promise).toBeLessThan(MOST_BUFFERED)
+    }),
+    verdict('a service that never reads holds its visitor back', async (stage) => {
+      const asked = Promise.withResolvers<void>()
+      const over = Promise.withResolvers<void>()
+      stage.origin.handle(async (request) => {
+        request.socket.pause()
+        asked.resolve()
+        await over.promise
+      })
+      const connection = await stage.connect()
+      await connection.write(connection.build({ method: 'PUT', fields: [['Content-Length', '9999999999']] }))
+      await asked.promise
+      expect(await writeUntilStalled(connection.socket, MOST_BUFFERED)).toBeLessThan(MOST_BUFFERED)
+      over.resolve()
     }),
   ],
 }
