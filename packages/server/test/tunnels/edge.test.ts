@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import type { Routing } from '../../src/routing/routing.ts'
 import type { OpenTunnel } from '../../src/tunnels/open-tunnel.ts'
+import { createVisitorAddress } from '../../src/visitor-address.ts'
 import { type Bed, FORBIDDEN_PORT, startAgentLink, startBed } from './bed.ts'
 
 let bed: Bed
@@ -337,4 +338,62 @@ test('a visitor that leaves before its upgrade is granted, or speaks too early, 
     visitor.destroy()
   }
   server.close()
+})
+
+test('who asks and how is believed of a trusted proxy only', async () => {
+  answer = (incoming, response) => response.end(JSON.stringify(incoming.headers))
+  const claims = { 'X-Forwarded-For': '198.51.100.9, 192.0.2.7', 'X-Forwarded-Proto': 'https', 'X-Forwarded-Port': '1' }
+  await using behindProxy = await startBed({ visitorAddress: createVisitorAddress(['127.0.0.1']) })
+  const seen = async (to: Bed) => {
+    const { token } = to.open(servicePort()).facts
+    return JSON.parse((await ask(`/tunnel/${token}/`, { Host: 'localhost', ...claims }, 'GET', to)).body)
+  }
+  expect(await seen(behindProxy)).toMatchObject({
+    ...{ 'x-forwarded-for': '192.0.2.7', 'x-forwarded-proto': 'https', 'x-forwarded-port': '443' },
+  })
+  expect(await seen(bed)).toMatchObject({
+    ...{ 'x-forwarded-for': '127.0.0.1', 'x-forwarded-proto': 'http', 'x-forwarded-port': '80' },
+  })
+  answer = hello
+})
+
+test('behind a proxy that is not on the list, the public URL tells that visitors use https', async () => {
+  await using published = await startBed({ publicUrl: 'https://edge.example.org', tunnelDomain: 'tunnels.example.org' })
+  const tunnel = published.open(servicePort())
+  const path = `/tunnel/${tunnel.facts.token}/`
+  const first = await ask(path, { Host: 'edge.example.org', ...BROWSER }, 'GET', published)
+  const host = `${tunnel.label}.tunnels.example.org`
+  expect(first.headers.location).toBe(`https://${host}${path}`)
+  const enter = { Host: host, 'Cyberun-Tunnel-Token': tunnel.facts.token, Origin: `https://${host}` }
+  expect((await ask('/', enter, 'POST', published)).status).toBe(200)
+})
+
+test('stopping lets an answer that is under way finish, and ends the rest when time is up', async () => {
+  const stopping = await startBed()
+  const { token } = stopping.open(servicePort()).facts
+  const open: ServerResponse[] = []
+  answer = (_request, response) => {
+    response.write('begun')
+    open.push(response)
+  }
+  const start = async () => {
+    const outgoing = request({ host: '127.0.0.1', port: stopping.edge.port, path: `/tunnel/${token}/` })
+    outgoing.on('error', () => {}).end()
+    const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage]
+    return incoming
+  }
+  const finished = await start()
+  const cut = await start()
+  const deadline = new AbortController()
+  const stopped = stopping.edge.stop(deadline.signal)
+  open[0]?.end(' and finished')
+  let body = ''
+  for await (const chunk of finished) body += chunk
+  expect(body).toBe('begun and finished')
+  deadline.abort()
+  await stopped
+  cut.resume()
+  await expect(once(cut, 'end')).rejects.toMatchObject({ code: 'ECONNRESET' })
+  answer = hello
+  await stopping[Symbol.asyncDispose]()
 })
