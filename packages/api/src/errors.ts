@@ -1,5 +1,5 @@
 /**
- * Every error a caller can meet: a stable code and the HTTP status it is answered with (contract: Errors).
+ * Every error a caller can meet: a stable code and the HTTP status it is answered with.
  * Code branches on the code, people read the message.
  */
 export const HTTP_STATUS = {

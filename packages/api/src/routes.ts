@@ -31,7 +31,7 @@ const USER = ['user'] as const
 const USER_OR_DEVICE = ['user', 'device'] as const
 const ANY_KEY = ['user', 'integration', 'device'] as const
 
-/** The whole API, in the order of the contract (sections 1 to 3). */
+/** The whole API: the public API of Cyberun Cloud, and what we add to it. */
 export const routes = {
   'POST /auth/login': {
     tag: 'account',

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { Id, oneLine, PageMeta, Time } from './common.ts'
 
-/** Sign-in, users, teams, members and invitations (contract section 1). */
+/** Sign-in, users, teams, members and invitations. */
 
 /** What somebody may do in a team; `owner` is one person, and is only ever reached by transfer. */
 export const ROLES = ['viewer', 'member', 'admin', 'owner'] as const

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { Id, PageMeta, Time } from './common.ts'
 
-/** Agents as clients see them (contract section 2). */
+/** Agents as clients see them. */
 
 /** A readable name, unique in the team; by default the machine's host name. */
 const AgentId = z.string().regex(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/)

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { type ErrorCode, HTTP_STATUS } from '../errors.ts'
 
-/** Shapes that every part of the API shares (contract, introduction). */
+/** Shapes that every part of the API shares. */
 
 export const Id = z.uuid().toLowerCase()
 /** ISO 8601, UTC. */

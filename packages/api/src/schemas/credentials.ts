@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { Id, oneLine, PageMeta, PageQuery, Time } from './common.ts'
 
-/** Keys and the pairing of devices (contract section 1). */
+/** Keys and the pairing of devices. */
 
 export const CREDENTIAL_KINDS = ['integration', 'agent', 'device'] as const
 export type CredentialKind = (typeof CREDENTIAL_KINDS)[number]

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { Id, Time } from './common.ts'
 
-/** Tunnels (contract section 3). */
+/** Tunnels. */
 
 const TunnelProtocol = z.enum(['http', 'tcp'])
 export type TunnelProtocol = z.output<typeof TunnelProtocol>

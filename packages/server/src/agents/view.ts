@@ -10,7 +10,7 @@ export interface AgentRecord {
   systemStats: SystemStats
 }
 
-/** An agent as clients see it (contract section 2). Times are milliseconds since 1970. */
+/** An agent as clients see it. Times are milliseconds since 1970. */
 export function agentView(
   record: AgentRecord,
   here: { gatewayId: string; tunnelOpen: boolean; roundTripMs: number | undefined },

@@ -1,6 +1,6 @@
 import { ROLES, type Role } from '@cyberun/api'
 
-/** Who may do what in a team (contract, section 1). Pure: the caller has read the roles in the same transaction. */
+/** Who may do what in a team. Pure: the caller has read the roles in the same transaction. */
 
 /** The roles that are given by invitation or by changing a member; `owner` only moves by transfer. */
 export type GivenRole = Exclude<Role, 'owner'>

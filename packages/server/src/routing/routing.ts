@@ -27,7 +27,7 @@ export class AgentUnreachableError extends Error {
   }
 }
 
-/** How long a caller waits for an agent between two links (design.md, section 4). */
+/** How long a caller waits for an agent between two links. */
 export const PARKING_MS = 5_000
 
 export function createRouting(agents: AgentLinks): Routing {

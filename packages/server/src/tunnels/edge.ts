@@ -173,7 +173,7 @@ function handle(server: EdgeServer, front: VisitorFront, options: EdgeOptions): 
   return sockets
 }
 
-/** Where agents dial (contract, section 2). */
+/** Where agents dial. */
 function isAgentPath(target: string): boolean {
   return target === '/agent' || target.startsWith('/agent?')
 }
