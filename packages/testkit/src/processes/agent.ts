@@ -1,7 +1,7 @@
 import { parseAgentConfig, runAgent } from '@cyberun/agent'
 import { createLog } from '@cyberun/link/log'
 import { answerParent } from '../child.ts'
-import { settledBytes } from './settled.ts'
+import { openSockets, settledBytes } from './resources.ts'
 
 interface AgentOrder {
   gatewayUrl: string
@@ -15,6 +15,7 @@ interface AgentOrder {
 export interface AgentVerbs {
   start(order: AgentOrder): void
   settledBytes(nothing: null): Promise<number>
+  openSockets(nothing: null): number
 }
 
 answerParent<AgentVerbs>({
@@ -28,4 +29,5 @@ answerParent<AgentVerbs>({
     )
   },
   settledBytes,
+  openSockets,
 })

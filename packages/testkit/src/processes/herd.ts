@@ -1,7 +1,7 @@
 import { agentHello, retryWait, temporaryMachineKey } from '@cyberun/agent'
 import { DialError, dialLink } from '@cyberun/link'
 import { answerParent } from '../child.ts'
-import { settledBytes } from './settled.ts'
+import { settledBytes } from './resources.ts'
 
 /**
  * Thousands of agents in one process: each has a real link with the hello and the reconnection of an agent, and

@@ -9,6 +9,8 @@ export interface LoadVerbs {
   hold(order: { route: Route; count: number }): Promise<void>
   /** Closes everything `open` and `hold` made. */
   close(nothing: null): void
+  /** How many of those are still connected. */
+  connected(nothing: null): number
   /** Bytes downloaded so far by those that read, and when that was in milliseconds. */
   received(nothing: null): { bytes: number; atMs: number }
   /** Round trips of one byte over one connection, one after the other, in milliseconds. */
@@ -104,6 +106,7 @@ answerParent<LoadVerbs>({
     for (const { socket } of connections) socket.destroy()
     connections.clear()
   },
+  connected: () => [...connections].filter(({ socket }) => !socket.destroyed).length,
   received: () => ({ bytes: receivedBytes, atMs: performance.now() }),
   echo: ({ route, times }) => echo(route, times),
 })

@@ -1,12 +1,13 @@
 import { createLog } from '@cyberun/link/log'
 import { parseConfig, startServer } from '@cyberun/server'
 import { answerParent } from '../child.ts'
-import { settledBytes } from './settled.ts'
+import { openSockets, settledBytes } from './resources.ts'
 
 /** A real server in its own process, on a fresh data directory and ports of the system's choice. */
 export interface ServerVerbs {
   start(order: { dataDir: string; logLevel: 'debug' | 'warn' }): Promise<StartedServer>
   settledBytes(nothing: null): Promise<number>
+  openSockets(nothing: null): number
 }
 
 export interface StartedServer {
@@ -30,4 +31,5 @@ answerParent<ServerVerbs>({
     return { edgePort: Number(new URL(edgeUrl).port), control: { controlUrl, emailAddress, userPassword, teamId } }
   },
   settledBytes,
+  openSockets,
 })

@@ -15,3 +15,8 @@ export async function settledBytes(): Promise<number> {
   }
   return residentBytes(process.pid)
 }
+
+/** TCP sockets this process has open, listeners not counted. */
+export function openSockets(): number {
+  return process.getActiveResourcesInfo().filter((kind) => kind === 'TCPSocketWrap').length
+}

@@ -1,0 +1,77 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import {
+  type Child,
+  type FaultRelay,
+  type LoadVerbs,
+  type Product,
+  type Route,
+  type ServiceVerbs,
+  startFaultRelay,
+  startLoad,
+  startProduct,
+  startService,
+} from '../../src/index.ts'
+
+/** Tunnels in use while the network between agent and server breaks: everyone is told, and nothing is left behind. */
+
+let directory: string
+let relay: FaultRelay
+let product: Product
+let service: Child<ServiceVerbs>
+let load: Child<LoadVerbs>
+let route: Route
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'cyberun-cuts-'))
+  service = startService()
+  load = startLoad()
+  const { port } = await service.call('listen', null)
+  product = await startProduct(directory, {
+    async dialThrough(edgePort) {
+      relay = await startFaultRelay({ port: edgePort })
+      return relay.port
+    },
+  })
+  route = { kind: 'relay', port: product.edgePort, path: await product.openTunnel(port, 'tcp') }
+})
+afterAll(async () => {
+  await product[Symbol.asyncDispose]()
+  await relay[Symbol.asyncDispose]()
+  await load[Symbol.asyncDispose]()
+  await service[Symbol.asyncDispose]()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+async function openSockets(): Promise<Record<'server' | 'agent' | 'service', number>> {
+  return {
+    server: await product.server.call('openSockets', null),
+    agent: await product.agent.call('openSockets', null),
+    service: await service.call('connections', null),
+  }
+}
+
+test.each([
+  ['a FIN', () => relay.cutAll('fin'), 2_000],
+  ['a RST', () => relay.cutAll('rst'), 2_000],
+  ['a black hole', () => relay.blackHole(), 6_000],
+] as const)('%s under traffic ends every connection, and the next one works', async (_, breakIt, toldWithinMs) => {
+  // Through the link that was made after the case before; an echo shows that it is up.
+  await expect.poll(() => load.call('echo', { route, times: 1 }).catch(() => []), { timeout: 10_000 }).toHaveLength(1)
+  await expect.poll(async () => (await openSockets()).service).toBe(0)
+  const before = await openSockets()
+
+  for (const errand of ['download', 'upload', 'stalled_download'] as const) {
+    await load.call('open', { route, count: 4, errand })
+  }
+  expect(await load.call('connected', null)).toBe(12)
+  breakIt()
+  await expect.poll(() => service.call('connections', null), { timeout: toldWithinMs }).toBe(0)
+  // The four that do not read cannot hear it.
+  await expect.poll(() => load.call('connected', null), { timeout: toldWithinMs }).toBeLessThanOrEqual(4)
+  await load.call('close', null)
+  relay.heal()
+  await expect.poll(openSockets, { timeout: 10_000 }).toEqual(before)
+})
