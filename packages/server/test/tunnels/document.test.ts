@@ -1,0 +1,25 @@
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { EDGE_LIMITS } from '../../src/tunnels/edge.ts'
+import { REFUSAL_STATUS } from '../../src/tunnels/refusal.ts'
+import { RESPONSE_LIMITS } from '../../src/tunnels/response-parser.ts'
+import { POOL_LIMITS } from '../../src/tunnels/upstream-pool.ts'
+
+const page = readFileSync(new URL('../../../../docs/tunnels.md', import.meta.url), 'utf8')
+
+test('docs/tunnels.md names every answer of the edge with its status', () => {
+  const rows = [...page.matchAll(/^\| (\w+) \| (\d{3}) \|/gm)].map(([, code = '', status]) => [code, Number(status)])
+  expect(rows).toEqual(Object.entries(REFUSAL_STATUS))
+})
+
+test('docs/tunnels.md states the bounds that are in force', () => {
+  const text = page.replace(/\s+/g, ' ')
+  const { headBytes, headFields, headMs } = EDGE_LIMITS
+  const fields = headFields.toLocaleString('en')
+  expect(text).toContain(`(${headBytes / 1024} KiB, ${fields} fields, ${headMs / 1000} s)`)
+  expect(text).toContain(`(${RESPONSE_LIMITS.headBytes / 1024} KiB, ${RESPONSE_LIMITS.interimAnswers} interim answers)`)
+  const { idle, idleMs, open } = POOL_LIMITS
+  expect(text).toContain(
+    `(${open.toLocaleString('en')}, of which ${idle} are kept for ${idleMs / 1000} s between requests)`,
+  )
+})
