@@ -7,7 +7,7 @@ import { Heartbeat } from './heartbeat.ts'
 import type { Limits } from './limits.ts'
 import type { CloseReason, Hello, OpenInit, ResetCode, Welcome } from './model.ts'
 import { RateLimit } from './rate.ts'
-import { createGrowthBudget, type GrowthBudget, ReceiveWindow } from './receive-window.ts'
+import { ReceiveBudget } from './receive-budget.ts'
 import { Scheduler } from './scheduler.ts'
 import type { OutFrame, SessionHost, SessionOptions, SessionRole } from './session-host.ts'
 import { type ByteLender, SessionStream, type StreamHost } from './session-stream.ts'
@@ -43,10 +43,8 @@ export class Session implements FrameHandler, StreamHost {
   readonly #decoder: FrameDecoder
   readonly #heartbeat: Heartbeat
   readonly #scheduler = new Scheduler<SessionStream>()
-  readonly #growth: GrowthBudget
+  readonly #budget: ReceiveBudget
   readonly #streams: StreamTable
-  /** Streams whose window has grown, to be looked at when idle. */
-  readonly #grown = new Set<SessionStream>()
   readonly #control: ControlQueue
   readonly #counts = new FrameCounts()
   #state: SessionState
@@ -54,8 +52,6 @@ export class Session implements FrameHandler, StreamHost {
   #peerWindow = 0
   #now: number
   #lender: ByteLender | undefined
-  /** Bytes of all streams received and not yet consumed. */
-  #heldBytes = 0
   /** The stream that the data frame under way belongs to; undefined when it is over and its data is noise. */
   #receiving: SessionStream | undefined
   readonly #opens: RateLimit
@@ -71,7 +67,7 @@ export class Session implements FrameHandler, StreamHost {
     this.#host = options.host
     this.#decoder = new FrameDecoder(options.limits, this)
     this.#heartbeat = new Heartbeat(now, options.role === 'acceptor' ? ACCEPTOR_PATIENCE_MS : 0)
-    this.#growth = createGrowthBudget(options.limits.linkBytes)
+    this.#budget = new ReceiveBudget(options.limits)
     this.#state = { kind: 'greeting', until: now + GREETING_MS }
     this.#streams = new StreamTable(options.firstStream ?? (options.role === 'dialler' ? 1 : 2))
     this.#control = new ControlQueue(options.limits.queuedControlBytes)
@@ -137,17 +133,17 @@ export class Session implements FrameHandler, StreamHost {
     if (this.#state.kind !== 'open') throw new Error('open before the handshake ended')
     if (this.#streams.size >= this.#limits.streams) throw new StreamResetError('refused')
     const id = this.#streams.takeId()
-    const window = this.#windowBytes()
+    const window = this.#budget.forOwnStream()
     const stream = new SessionStream(this, {
       id,
       init,
       state: 'asking',
       credit: this.#peerWindow,
-      window: new ReceiveWindow(this.#limits, this.#growth, window, window),
+      window,
     })
     this.#streams.add(stream)
     if (events) stream.listen(events)
-    this.send({ type: 'open', stream: id, window, priority: init.priority, target: init.target })
+    this.send({ type: 'open', stream: id, window: window.size, priority: init.priority, target: init.target })
     if (this.#streams.isNearEndOfIds) this.goAway('stream ids ran out', IDS_SPENT_DEADLINE_MS)
     return stream
   }
@@ -184,7 +180,7 @@ export class Session implements FrameHandler, StreamHost {
       case 'leaving':
         return Math.min(beat, this.#state.until)
       case 'open':
-        return this.#grown.size > 0 ? Math.min(beat, this.#now + REST_MS) : beat
+        return this.#budget.hasGrown ? Math.min(beat, this.#now + REST_MS) : beat
       case 'closed':
         return Number.POSITIVE_INFINITY
       default:
@@ -206,7 +202,7 @@ export class Session implements FrameHandler, StreamHost {
       this.close(state.reason)
       return
     }
-    for (const stream of this.#grown) if (stream.window.rest(now)) this.#grown.delete(stream)
+    this.#budget.rest(now)
     const pulse = this.#heartbeat.tick(now)
     if (pulse === 'ping') this.#ping()
     if (pulse === 'dead') this.#end({ code: 'dead', message: 'nothing was heard from the other end for 4.5 s' })
@@ -332,7 +328,7 @@ export class Session implements FrameHandler, StreamHost {
       init: { target, priority },
       state: 'asked',
       credit: frame.window,
-      window: new ReceiveWindow(this.#limits, this.#growth, this.#windowBytes(), this.#limits.initialWindowBytes),
+      window: this.#budget.forPeerStream(),
     })
     this.#streams.add(stream)
     const events = this.#host.onStream(stream)
@@ -353,17 +349,18 @@ export class Session implements FrameHandler, StreamHost {
       stream.fail('flow_control')
       return
     }
-    this.#heldBytes += length
+    this.#budget.hold(length)
     this.#heartbeat.dataArrived()
     this.#scheduler.moved(stream, this.#now)
-    if (this.#heldBytes > this.#limits.linkBytes) this.#relieve()
+    // Full of what readers that stopped have left: the stream that holds most is given up.
+    if (this.#budget.isExceeded) this.#streams.fullest()?.fail('flow_control')
   }
 
   data(_id: number, bytes: Uint8Array): void {
     if (this.#state.kind === 'closed') throw new SessionOver()
     const stream = this.#receiving
     if (stream && stream.state !== 'over') stream.received(bytes)
-    else if (stream) this.#heldBytes -= bytes.length
+    else if (stream) this.#budget.letGo(bytes.length)
   }
 
   #receiveEnd(id: number): void {
@@ -387,11 +384,6 @@ export class Session implements FrameHandler, StreamHost {
     else if (this.#state.kind === 'open') this.#leave(reason, deadlineMs)
   }
 
-  /** So much is held for readers that stopped that the link is full: the stream that holds most is given up. */
-  #relieve(): void {
-    this.#streams.fullest()?.fail('flow_control')
-  }
-
   // What streams call
 
   get now(): number {
@@ -412,19 +404,19 @@ export class Session implements FrameHandler, StreamHost {
   }
 
   consumed(stream: SessionStream, bytes: number): void {
-    this.#heldBytes -= bytes
-    const { window } = stream
-    window.consumed(bytes, this.#now, this.#heartbeat.shortestMs)
+    if (stream.state === 'over') {
+      this.#budget.letGo(bytes)
+      return
+    }
+    this.#budget.consumed(stream.window, bytes, this.#now, this.#heartbeat.shortestMs)
     if (stream.state !== 'open' || stream.hasPeerEnded) return
-    const credit = window.takeCredit()
+    const credit = stream.window.takeCredit()
     if (credit > 0) this.send({ type: 'credit', stream: stream.id, bytes: credit })
-    if (window.isGrown) this.#grown.add(stream)
   }
 
   remove(stream: SessionStream): void {
     this.#streams.delete(stream)
-    this.#grown.delete(stream)
-    stream.window.release()
+    this.#budget.end(stream.window)
     if (this.#state.kind === 'leaving' && this.#streams.size === 0) this.close(this.#state.reason)
   }
 
@@ -436,12 +428,6 @@ export class Session implements FrameHandler, StreamHost {
   }
 
   // The rest
-
-  /** What a new stream may send before anything is consumed: little, once much is held. */
-  #windowBytes(): number {
-    const { linkBytes, windowBytes, initialWindowBytes } = this.#limits
-    return this.#heldBytes < linkBytes / 2 ? windowBytes : initialWindowBytes
-  }
 
   #ping(): void {
     this.#acknowledge()

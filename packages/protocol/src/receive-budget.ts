@@ -1,0 +1,69 @@
+import type { Limits } from './limits.ts'
+import { createGrowthBudget, type GrowthBudget, ReceiveWindow } from './receive-window.ts'
+
+/** What a whole link may hold for its readers, and the windows that are made within it. */
+export class ReceiveBudget {
+  readonly #limits: Limits
+  readonly #growth: GrowthBudget
+  /** Windows that have grown, to be looked at when idle. */
+  readonly #grown = new Set<ReceiveWindow>()
+  /** Bytes of all streams received and not yet consumed. */
+  #heldBytes = 0
+
+  constructor(limits: Limits) {
+    this.#limits = limits
+    this.#growth = createGrowthBudget(limits.linkBytes)
+  }
+
+  /** The window of a stream that we open: its open frame grants all of it. */
+  forOwnStream(): ReceiveWindow {
+    const bytes = this.#baseBytes()
+    return new ReceiveWindow(this.#limits, this.#growth, bytes, bytes)
+  }
+
+  /** The window of a stream that the peer opens: our greeting granted the first bytes of it. */
+  forPeerStream(): ReceiveWindow {
+    return new ReceiveWindow(this.#limits, this.#growth, this.#baseBytes(), this.#limits.initialWindowBytes)
+  }
+
+  hold(bytes: number): void {
+    this.#heldBytes += bytes
+  }
+
+  letGo(bytes: number): void {
+    this.#heldBytes -= bytes
+  }
+
+  /** True when more is held than the link may hold. */
+  get isExceeded(): boolean {
+    return this.#heldBytes > this.#limits.linkBytes
+  }
+
+  get hasGrown(): boolean {
+    return this.#grown.size > 0
+  }
+
+  /** Bytes of `window` were consumed, after which it may have grown. */
+  consumed(window: ReceiveWindow, bytes: number, now: number, roundTripMs: number): void {
+    this.letGo(bytes)
+    window.consumed(bytes, now, roundTripMs)
+    if (window.isGrown) this.#grown.add(window)
+  }
+
+  /** Shrinks the windows that have been idle. */
+  rest(now: number): void {
+    for (const window of this.#grown) if (window.rest(now)) this.#grown.delete(window)
+  }
+
+  /** The stream of this window is over. */
+  end(window: ReceiveWindow): void {
+    window.release()
+    this.#grown.delete(window)
+  }
+
+  /** What a new stream may send before anything is consumed: little, once much is held. */
+  #baseBytes(): number {
+    const { linkBytes, windowBytes, initialWindowBytes } = this.#limits
+    return this.#heldBytes < linkBytes / 2 ? windowBytes : initialWindowBytes
+  }
+}
