@@ -1,13 +1,13 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createServer as createHttpServer, type RequestListener } from 'node:http'
 import { type AddressInfo, createServer, type Server } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createServer as createTlsServer } from 'node:tls'
 import { formatKey } from '@cyberun/protocol'
 import { findProgram, lacksPrograms } from '@cyberun/testkit'
 import { afterAll, describe, expect, test } from 'vitest'
+import { folder } from './support/folder.ts'
 import { run } from './support/run.ts'
 
 /** What the issue promises: the failing layer is named within this. */
@@ -139,7 +139,7 @@ describe('doctor names the layer that fails', () => {
 describe.skipIf(lacksPrograms('openssl'))('doctor reads certificates', () => {
   /** A self-signed certificate for `name`, and where its file is. */
   function certificate(name: string) {
-    const dir = mkdtempSync(join(tmpdir(), 'cyberun-cert-'))
+    const dir = folder()
     const [keyFile, certFile] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
     const subject = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`]
     const files = ['-keyout', keyFile, '-out', certFile]

@@ -1,16 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { execute, start } from './support/binary.ts'
+import { folder } from './support/folder.ts'
 
-const folder = () => mkdtempSync(join(tmpdir(), 'cyberun-life-'))
 const READY = /^try: .*forward.*$/m
 
 const quickstart = (cwd: string) => JSON.parse(readFileSync(join(cwd, '.cyberun/quickstart.json'), 'utf8'))

@@ -1,12 +1,10 @@
 import { once } from 'node:events'
-import { mkdtempSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { formatKey } from '@cyberun/protocol'
 import { expect, test } from 'vitest'
 import { execute } from './support/binary.ts'
 import { fakeApi } from './support/fake-api.ts'
+import { folder } from './support/folder.ts'
 
 /** An HTTP proxy that understands CONNECT and nothing else; whatever it is asked for, it connects to `target`. */
 async function startProxy(target: URL) {
@@ -28,7 +26,7 @@ async function startProxy(target: URL) {
 }
 
 const NO_AGENTS = { agent_list: [], page_meta: { current_page: 1, per_page: 100, total_count: 0 } }
-const cwd = mkdtempSync(join(tmpdir(), 'cyberun-proxy-'))
+const cwd = folder()
 const env = { CYBERUN_URL: 'http://api.cyberun.invalid', CYBERUN_KEY: formatKey('sk', new Uint8Array(32)) }
 
 test('the API is called through the proxy of the environment, unless NO_PROXY names it', async () => {

@@ -1,10 +1,10 @@
-import { mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { formatKey } from '@cyberun/protocol'
 import { expect, test } from 'vitest'
 import { fakeApi } from './support/fake-api.ts'
+import { folder } from './support/folder.ts'
 import { run } from './support/run.ts'
 
 const TEAM = { id: '0190a5b0-0000-7000-8000-000000000001', display_name: 'Studio', role: 'owner' }
@@ -45,7 +45,7 @@ function rotatingApi(options: { expiresIn: number }) {
 }
 
 async function signedIn(url: string) {
-  const cwd = mkdtempSync(join(tmpdir(), 'cyberun-session-'))
+  const cwd = folder()
   const args = ['login', '--url', url, '--email', USER.email_address, '--password-stdin']
   expect(await run(args, { cwd, stdin: 'correct horse\n' })).toMatchObject({ code: 0, stderr: '' })
   return { cwd, file: join(cwd, '.config/cyberun/session.json') }
@@ -115,7 +115,7 @@ test.each([
   ['{"kind":"user"}', 'has no text in "control_url"'],
   ['{"kind":"robot"}', 'is of another release'],
 ])('a session file holding %s says what to do', async (text, says) => {
-  const cwd = mkdtempSync(join(tmpdir(), 'cyberun-session-'))
+  const cwd = folder()
   writeFileSync(join(cwd, 'session.json'), text)
   const { stderr } = await run(['whoami'], { cwd, env: { CYBERUN_CONFIG_DIR: cwd } })
   expect(stderr).toContain(says)

@@ -1,11 +1,11 @@
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { execute, type Started, start } from './support/binary.ts'
+import { folder } from './support/folder.ts'
 
 /** A service of this machine: answers any request with its method and path. */
 const service = createHttpServer((request, response) => response.end(`${request.method} ${request.url}`))
@@ -19,7 +19,7 @@ let echoPort = 0
 
 /** A bound for what is waited for; a busy machine takes its time. */
 const SOON = { timeout: 30_000, interval: 50 }
-const cwd = mkdtempSync(join(tmpdir(), 'cyberun-up-'))
+const cwd = folder()
 const here = { cwd }
 let up: Started
 let agentId = ''
@@ -42,7 +42,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await up.stop('SIGINT')
   for (const server of [service, echo]) server.close()
-  rmSync(cwd, { recursive: true })
 })
 
 async function listen(server: Server): Promise<number> {
@@ -213,7 +212,7 @@ describe('forward', () => {
 })
 
 describe('signing in', () => {
-  const config = mkdtempSync(join(tmpdir(), 'cyberun-login-'))
+  const config = folder()
   const elsewhere = { cwd: config }
   const signIn = () => {
     const { control_url, email_address, user_password } = quickstart()
@@ -241,7 +240,7 @@ describe('signing in', () => {
   })
 
   test('by pairing: another machine shows a code, this one approves it', async () => {
-    const other = { cwd: mkdtempSync(join(tmpdir(), 'cyberun-pair-')) }
+    const other = { cwd: folder() }
     await using pairing = start(['login', '--pair', '--url', quickstart().control_url, '--json'], other)
     await expect.poll(pairing.stderr, SOON).toMatch(/user_code.*\n/)
     const { user_code } = JSON.parse(pairing.stderr())

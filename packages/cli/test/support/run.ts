@@ -1,8 +1,6 @@
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { Readable, Writable } from 'node:stream'
 import { main } from '../../src/main.ts'
+import { folder } from './folder.ts'
 
 export interface Ran {
   code: number
@@ -15,7 +13,7 @@ export async function run(
   args: readonly string[],
   given: { env?: Record<string, string>; cwd?: string; stdin?: string } = {},
 ): Promise<Ran> {
-  const home = given.cwd ?? mkdtempSync(join(tmpdir(), 'cyberun-cli-'))
+  const home = given.cwd ?? folder()
   const out = collector()
   const err = collector()
   const code = await main({
