@@ -33,11 +33,17 @@ export async function startFaultRelay(target: { port: number; host?: string }): 
   const faults: Record<Direction, Faults> = { toTarget: NO_FAULTS, fromTarget: NO_FAULTS }
   const delivered = { toTarget: 0, fromTarget: 0 }
   const pairs = new Set<Pair>()
+  /** Connections that were made into the dark: the target never hears of them. */
+  const stranded = new Set<Socket>()
   let network: 'up' | 'dark' | 'unplugged' = 'up'
 
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (visitor) => {
     if (network === 'unplugged') {
       visitor.resetAndDestroy()
+      return
+    }
+    if (network === 'dark') {
+      strand(visitor)
       return
     }
     const service = connect({
@@ -48,8 +54,13 @@ export async function startFaultRelay(target: { port: number; host?: string }): 
     })
     const pair = new Pair(visitor, service, faults, delivered, () => pairs.delete(pair))
     pairs.add(pair)
-    if (network === 'dark') pair.blackHole()
   })
+  const strand = (visitor: Socket) => {
+    stranded.add(visitor)
+    visitor.on('error', () => visitor.destroy())
+    visitor.on('close', () => stranded.delete(visitor))
+    visitor.resume()
+  }
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
 
@@ -62,12 +73,13 @@ export async function startFaultRelay(target: { port: number; host?: string }): 
 
   const cutAll = (how: CutKind) => {
     for (const pair of [...pairs]) pair.cut(how)
+    for (const visitor of stranded) visitor.destroy()
   }
 
   return {
     port: (server.address() as AddressInfo).port,
     get connections() {
-      return pairs.size
+      return pairs.size + stranded.size
     },
     delivered,
     set,

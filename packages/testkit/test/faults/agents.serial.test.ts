@@ -5,7 +5,16 @@ import { agentHello, parseAgentConfig, runAgent, temporaryMachineKey } from '@cy
 import { dialLink, type Link } from '@cyberun/link'
 import { createLog } from '@cyberun/link/log'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type FaultRelay, type Product, startFaultRelay, startHerd, startProduct, startRelay } from '../../src/index.ts'
+import {
+  type FaultRelay,
+  type LeakWatch,
+  type Product,
+  startFaultRelay,
+  startHerd,
+  startProduct,
+  startRelay,
+  watchLeaks,
+} from '../../src/index.ts'
 
 /** Real agents against a real server in its own process, with a network between them that fails. */
 
@@ -69,18 +78,17 @@ class RelayedAgent {
 
 describe('when the network returns', () => {
   const AGENTS = 20
-  let agents: RelayedAgent[] = []
+  const agents: RelayedAgent[] = []
+  let watch: LeakWatch
 
   beforeAll(async () => {
+    watch = watchLeaks()
     for (let at = 0; at < AGENTS; at++) {
       agents.push(new RelayedAgent(await startFaultRelay({ port: product.edgePort }), `back-${at}`))
     }
     await Promise.all(agents.map((agent) => agent.linked()))
   })
-  afterAll(async () => {
-    await Promise.all(agents.map((agent) => agent.stop()))
-    agents = []
-  })
+  afterAll(() => watch[Symbol.dispose]())
 
   /** Milliseconds from the network's return to each agent's next link; outages end 100 ms after each other. */
   async function outage(breakIt: (relay: FaultRelay) => void, shortestMs: number): Promise<number[]> {
@@ -109,6 +117,11 @@ describe('when the network returns', () => {
     const took = await outage((relay) => relay.blackHole(), 6_000)
     console.log(`back after a black hole, p95: ${p95(took)?.toFixed(0)} ms`)
     expect(p95(took)).toBeLessThanOrEqual(1_000)
+  })
+
+  test('agents that were stopped leave no socket and no timer behind', async () => {
+    await Promise.all(agents.map((agent) => agent.stop()))
+    await expect.poll(watch.leftovers, { timeout: 10_000 }).toEqual([])
   })
 })
 
