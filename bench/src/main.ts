@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type BulkWindow, bulkSection } from './bulk.ts'
@@ -69,10 +69,11 @@ async function main(): Promise<void> {
   if (values.rounds !== undefined) plan.rounds = wholeNumber('--rounds', values.rounds)
   const parts = chosenParts(values.only)
 
+  const start = { date: new Date(), loadAverage: loadavg()[0] ?? 0 }
   const directory = mkdtempSync(join(tmpdir(), 'cyberun-bench-'))
   try {
     const sections = await measure(parts, { plan, directory })
-    if (values.only === undefined && !values.quick) writeFileSync(PAGE, renderPage(sections, new Date()))
+    if (values.only === undefined && !values.quick) writeFileSync(PAGE, renderPage(sections, start))
     if (!sections.flatMap((section) => section.rows).every(reached)) process.exitCode = 1
   } finally {
     rmSync(directory, { recursive: true, force: true })

@@ -34,8 +34,14 @@ export function renderSection(section: Section): string {
   return [`## ${section.title}`, '', section.method, '', head, rule, ...rest, ''].join('\n')
 }
 
+/** When a run began, and how busy the machine was with other things. */
+export interface RunStart {
+  date: Date
+  loadAverage: number
+}
+
 /** The whole page, as `docs/performance.md` holds it. */
-export function renderPage(sections: readonly Section[], date: Date): string {
+export function renderPage(sections: readonly Section[], start: RunStart): string {
   const rows = sections.flatMap((section) => section.rows).filter((row) => row.target !== undefined)
   const missed = rows.filter((row) => !reached(row)).length
   return [
@@ -44,7 +50,7 @@ export function renderPage(sections: readonly Section[], date: Date): string {
     'Written by `npm run bench`: the table of its last full run. Ratios are made within one run, in which the',
     'contenders alternate; a number counts only beside the others of its run.',
     '',
-    `- ${date.toISOString().slice(0, 16).replace('T', ' ')} UTC`,
+    `- ${start.date.toISOString().slice(0, 16).replace('T', ' ')} UTC, load average before the run ${start.loadAverage.toFixed(1)}`,
     `- ${machine()}`,
     `- ${rows.length - missed} of ${rows.length} targets reached`,
     '',
