@@ -79,3 +79,36 @@ test('a port where nobody listens is refused before a byte', async () => {
   const stream = tunnel.pair.server.open({ target: { kind: 'tcp', port }, priority: 'interactive' })
   await expect(stream.accepted).rejects.toMatchObject({ code: 'target_refused' })
 })
+
+test('a relay that is cancelled resets both ends and says so', async () => {
+  const { server, port } = await service((socket) => socket.resume())
+  const onClientStream: StreamHandler = (stream) => {
+    void dialAndRelay(stream, { hosts: ['127.0.0.1'], port, timeoutMs: 2000 })
+    return undefined
+  }
+  await using pair = await connectPair({ onClientStream })
+  const stop = new AbortController()
+  const results: unknown[] = []
+  const front = createServer({ allowHalfOpen: true }, (socket) => {
+    const stream = pair.server.open({ target: { kind: 'tcp', port }, priority: 'interactive' })
+    void relaySocket(stream, socket, { signal: stop.signal }).then((result) => results.push(result))
+    void stream.accepted.then(() => stop.abort())
+  })
+  const visitor = connect(await listen(front), '127.0.0.1')
+  const [error] = await once(visitor, 'error')
+  expect(error.code).toBe('ECONNRESET')
+  await vi.waitFor(() => expect(results).toEqual([{ bytesIn: 0, bytesOut: 0, failure: 'cancelled' }]))
+  front.close()
+  server.close()
+})
+
+test('the next address is tried', async () => {
+  const { server, port } = await service((socket) => socket.end('found'))
+  const onClientStream: StreamHandler = (stream) => {
+    void dialAndRelay(stream, { hosts: ['127.0.0.9', '127.0.0.1'], port, timeoutMs: 2000 })
+    return undefined
+  }
+  await using pair = await connectPair({ onClientStream })
+  await pair.server.open({ target: { kind: 'tcp', port }, priority: 'interactive' }).accepted
+  server.close()
+})
