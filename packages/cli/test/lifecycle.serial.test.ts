@@ -19,7 +19,7 @@ describe('starting and stopping', () => {
     const cwd = folder()
     const service = createHttpServer((_request, response) => response.end('still here')).listen(0, '127.0.0.1')
     await once(service, 'listening')
-    const first = start(['up', '--json'], { cwd })
+    await using first = start(['up', '--json'], { cwd })
     const told = JSON.parse((await first.line(/^\{.*\}$/m))[0])
     expect(told).toMatchObject({ agent: { agent_status: 'idle' }, first_user: { email_address: 'admin@localhost' } })
     const before = quickstart(cwd)
@@ -41,14 +41,14 @@ describe('starting and stopping', () => {
   })
 
   test('SIGTERM stops it as Ctrl-C does', async () => {
-    const up = start(['up'], { cwd: folder() })
+    await using up = start(['up'], { cwd: folder() })
     await up.line(READY)
     expect(await up.stop('SIGTERM')).toBe(0)
   })
 
   test('Ctrl-C while it is still starting stops it too', async () => {
     const cwd = folder()
-    const up = start(['up'], { cwd })
+    await using up = start(['up'], { cwd })
     await expect.poll(() => existsSync(join(cwd, '.cyberun/secret.key')), { timeout: 30_000, interval: 1 }).toBe(true)
     expect(await up.stop('SIGINT')).toBe(0)
     expect(up.stderr()).toBe('')
@@ -93,7 +93,7 @@ describe('starting and stopping', () => {
   test('without its quickstart.json it says what is lost, and serves', async () => {
     const cwd = folder()
     const env = { CYBERUN_DATA_DIR: 'state' }
-    const server = start(['server'], { cwd, env })
+    await using server = start(['server'], { cwd, env })
     await server.line(/^password: /m)
     expect(await server.stop('SIGINT')).toBe(0)
     await using up = start(['up'], { cwd, env })
