@@ -3,8 +3,6 @@ import type { Route } from '@cyberun/testkit'
 /** One way from the clients to the service, measured beside the others. */
 export interface Contender extends AsyncDisposable {
   name: 'direct' | 'haproxy' | 'ssh' | 'tunnel' | 'http tunnel'
-  /** What it is, for the legend. */
-  description: string
   /** How bulk connections are made. */
   route: Route
   /** Where the service's 1 KiB answer is; undefined where requests are not measured. */
@@ -18,7 +16,6 @@ export interface Contender extends AsyncDisposable {
 export function direct(port: number): Contender {
   return {
     name: 'direct',
-    description: 'the client dials the service',
     route: { kind: 'tcp', port },
     url: `http://127.0.0.1:${port}/small`,
     near: [],

@@ -28,7 +28,7 @@ export async function startContenders(directory: string): Promise<Contenders> {
   const sshd = findProgram('sshd')
   if (ssh === undefined || sshd === undefined)
     console.warn('no ssh rows: apt-get install openssh-client openssh-server')
-  else list.push(stack.use(await sshReverse({ ssh, sshd }, directory, port)))
+  else list.push(stack.use(await sshReverse(ssh, directory, port)))
 
   const tunnels = stack.use(await startTunnels(join(directory, 'product'), port))
   list.push(...tunnels.list)

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Contender } from './contender.ts'
-import { freePort, portOpen, runProgram } from './programs.ts'
+import { freePort, portOpen, startProgram } from './programs.ts'
 
 /**
  * Two chained HAProxies as installed: the same number of hops as a tunnel. One port each for bytes (mode tcp) and one
@@ -12,7 +12,6 @@ export async function haproxyChain(program: string, directory: string, servicePo
   const near = await proxy(program, join(directory, 'near.cfg'), far.ports)
   return {
     name: 'haproxy',
-    description: 'client → HAProxy → HAProxy → service',
     route: { kind: 'tcp', port: near.ports.bytes },
     url: `http://127.0.0.1:${near.ports.requests}/small`,
     near: [near.running.pid],
@@ -32,7 +31,7 @@ interface Ports {
 async function proxy(program: string, configFile: string, targets: Ports) {
   const ports: Ports = { bytes: await freePort(), requests: await freePort() }
   writeFileSync(configFile, config(ports, targets))
-  const running = runProgram(program, ['-db', '-f', configFile])
+  const running = startProgram(program, ['-db', '-f', configFile])
   await portOpen(ports.bytes, running.said)
   await portOpen(ports.requests, running.said)
   return { running, ports }

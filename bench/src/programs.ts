@@ -1,17 +1,15 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 
 /** A program of the system that runs until disposed of. */
 export interface RunningProgram extends AsyncDisposable {
   readonly pid: number
+  /** The end of what it printed, for the error when it does not come up. */
+  said(): string
 }
 
-/** Starts a program and keeps the end of what it says, for the error when it does not come up. */
-export function runProgram(
-  path: string,
-  args: string[],
-): RunningProgram & { said: () => string; process: ChildProcess } {
+export function startProgram(path: string, args: readonly string[]): RunningProgram {
   const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   let said = ''
   for (const output of [child.stdout, child.stderr]) {
@@ -21,7 +19,6 @@ export function runProgram(
     })
   }
   return {
-    process: child,
     said: () => said,
     get pid() {
       if (child.pid === undefined) throw new Error(`${path} did not start`)

@@ -17,14 +17,12 @@ export async function startTunnels(
     list: [
       {
         name: 'tunnel',
-        description: 'client → WebSocket relay of the server ⇠ agent → service',
         route: { kind: 'relay', port: product.edgePort, path: tcp },
         url: undefined,
         ...ends,
       },
       {
         name: 'http tunnel',
-        description: 'client → HTTP front of the server ⇠ agent → service',
         route: { kind: 'upgrade', port: product.edgePort, path: http },
         url: `http://127.0.0.1:${product.edgePort}${http}small`,
         ...ends,

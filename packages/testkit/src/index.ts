@@ -4,6 +4,7 @@ export { type CutKind, type Direction, type FaultRelay, type Faults, startFaultR
 export { type LeakWatch, watchLeaks } from './leaks.ts'
 export { type Postgres, startPostgres } from './postgres.ts'
 export { type LoadVerbs, type ServiceVerbs, startHerd, startLoad, startRelay, startService } from './processes.ts'
-export { commandLines, cpuMs, processTree, residentBytes } from './procfs.ts'
+export { commandLines, cpuMs, residentBytes } from './procfs.ts'
 export { type Product, type ProductOptions, startProduct } from './product.ts'
 export { findProgram, lacksPrograms, type SystemProgram } from './programs.ts'
+export { startSshd } from './sshd.ts'

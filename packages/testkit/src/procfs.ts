@@ -27,25 +27,6 @@ export function commandLines(): string[] {
   })
 }
 
-/** `pid` and everything it started, directly or not. */
-export function processTree(pid: number): number[] {
-  const parents = new Map(processIds().flatMap((id) => parentOf(id)))
-  const belongs = (id: number): boolean => {
-    if (id === pid) return true
-    const parent = parents.get(id)
-    return parent !== undefined && belongs(parent)
-  }
-  return [...parents.keys()].filter(belongs)
-}
-
-function parentOf(pid: number): [number, number][] {
-  try {
-    return [[pid, Number(statFields(pid)[1])]]
-  } catch {
-    return [] // The process ended between the two reads.
-  }
-}
-
 function processIds(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
