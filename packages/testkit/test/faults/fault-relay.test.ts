@@ -53,7 +53,7 @@ test('without faults it passes bytes, half-closes and forgets the connection', a
   socket.end('hello')
   expect((await read(socket, 99)).toString()).toBe('hello')
   expect(relay.delivered).toEqual({ toTarget: 5, fromTarget: 5 })
-  await expect.poll(() => relay.connections, { interval: 2 }).toBe(0)
+  await expect.poll(() => relay.connections, { interval: 2, timeout: 5_000 }).toBe(0)
 })
 
 test('a delay is a round trip and not a limit on the rate', async () => {
@@ -141,19 +141,19 @@ test('split writes arrive in pieces, merged ones together', async () => {
 
   relay.set({ writes: { kind: 'split', bytes: 3 } }, 'fromTarget')
   socket.write('0123456789')
-  await expect.poll(total, { interval: 2 }).toBe(10)
+  await expect.poll(total, { interval: 2, timeout: 5_000 }).toBe(10)
   expect(sizes.length).toBeGreaterThan(1)
 
   sizes.length = 0
   relay.set({ writes: { kind: 'merge', bytes: 6, withinMs: 5_000 } }, 'fromTarget')
   for (const part of ['ab', 'cd', 'ef']) socket.write(part)
-  await expect.poll(total, { interval: 2 }).toBe(6)
+  await expect.poll(total, { interval: 2, timeout: 5_000 }).toBe(6)
   expect(sizes).toEqual([6])
 
   sizes.length = 0
   relay.set({ writes: { kind: 'merge', bytes: 1_000, withinMs: 20 } }, 'fromTarget')
   socket.write('late')
-  await expect.poll(total, { interval: 2 }).toBe(4)
+  await expect.poll(total, { interval: 2, timeout: 5_000 }).toBe(4)
   socket.destroy()
 })
 

@@ -16,10 +16,10 @@ test('a leak watch sees sockets and timers come, names who made them, and sees t
     socket.on('error', () => socket.destroy())
     socket.write('on its way for a minute')
     const timers = () => watch.leftovers().filter((leftover) => leftover.startsWith('Timeout'))
-    await expect.poll(timers, { interval: 2 }).toHaveLength(1)
+    await expect.poll(timers, { interval: 2, timeout: 5_000 }).toHaveLength(1)
     expect(timers()[0]).toContain('fault-pipe.ts')
     expect(watch.leftovers().filter((leftover) => leftover.startsWith('TCPWRAP')).length).toBeGreaterThanOrEqual(4)
   }
   service.close()
-  await expect.poll(watch.leftovers, { interval: 5 }).toEqual([])
+  await expect.poll(watch.leftovers, { interval: 5, timeout: 5_000 }).toEqual([])
 })

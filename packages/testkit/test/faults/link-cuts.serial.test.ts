@@ -57,7 +57,7 @@ describe.each(WAYS)('a cut %s by %s', (way, how) => {
       const dialled = await dialGateway(relay.port).catch((error: unknown) => error)
       if (dialled instanceof Error) expect(dialled).toBeInstanceOf(DialError)
       else relay.cutAll(how)
-      await expect.poll(() => [gateway.links.size, relay.connections], { interval: 1 }).toEqual([0, 0])
+      await expect.poll(() => [gateway.links.size, relay.connections], { interval: 1, timeout: 5_000 }).toEqual([0, 0])
     }
   })
 
@@ -75,7 +75,7 @@ describe.each(WAYS)('a cut %s by %s', (way, how) => {
       if (ended.kind === 'reset') expect(ended.code).toBe('link_lost')
       expect(BODY.subarray(0, ended.bytes.length).equals(ended.bytes)).toBe(true)
       relay.cutAll(how)
-      await expect.poll(() => [gateway.links.size, relay.connections], { interval: 1 }).toEqual([0, 0])
+      await expect.poll(() => [gateway.links.size, relay.connections], { interval: 1, timeout: 5_000 }).toEqual([0, 0])
     }
   })
 })

@@ -60,7 +60,7 @@ test.each([
 ] as const)('%s under traffic ends every connection, and the next one works', async (_, breakIt, toldWithinMs) => {
   // Through the link that was made after the case before; an echo shows that it is up.
   await expect.poll(() => load.call('echo', { route, times: 1 }).catch(() => []), { timeout: 10_000 }).toHaveLength(1)
-  await expect.poll(async () => (await openSockets()).service).toBe(0)
+  await expect.poll(async () => (await openSockets()).service, { timeout: 5_000 }).toBe(0)
   const before = await openSockets()
 
   for (const errand of ['download', 'upload', 'stalled_download'] as const) {
