@@ -16,10 +16,13 @@ export const LIMITS = {
   framesPerReceive: 131_072,
   /** Streams open at once, of both ends together. */
   streams: 4096,
-  /** Streams the peer opens in a second, after a burst of as many. */
-  opensPerSecond: 2000,
-  /** Streams the peer opens and resets before we answered, in a second ("rapid reset"). */
-  unansweredResetsPerSecond: 500,
+  /** Streams the peer opens in a second, after a burst of as many: services that close after each answer need many. */
+  opensPerSecond: 10_000,
+  /**
+   * Streams the peer opens and resets before we answered, in a second ("rapid reset"). Visitors who hang up cause them,
+   * and passing the bound ends the link, so it is far beyond what an edge lets one tunnel's visitors do.
+   */
+  unansweredResetsPerSecond: 5_000,
   /** Ping frames, and pings of the WebSocket, in a second. */
   pingsPerSecond: 50,
   /** Control frames waiting to be sent: a peer that makes us answer and does not read is cut off. */

@@ -57,7 +57,7 @@ describe('the vectors of docs/protocol.md', () => {
     expect(page).toContain(`| opens a second | ${LIMITS.opensPerSecond.toLocaleString('en')} |`)
     expect(page).toContain(`| pings a second | ${LIMITS.pingsPerSecond} |`)
     expect(page).toContain(
-      `| streams opened and reset before an answer, a second | ${LIMITS.unansweredResetsPerSecond} |`,
+      `| streams opened and reset before an answer, a second | ${LIMITS.unansweredResetsPerSecond.toLocaleString('en')} |`,
     )
     expect(page).toContain(`| frames in the bytes of one read | ${LIMITS.framesPerReceive.toLocaleString('en')} |`)
     expect(LIMITS.linkBytes).toBe(64 * 1024 * 1024)
