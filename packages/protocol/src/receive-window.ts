@@ -26,6 +26,11 @@ const IDLE_MS = 5_000
 /** No round trip is taken for shorter than this: below it the clock and the event loop say more than the network. */
 const SHORTEST_ROUND_TRIP_MS = 0.5
 /**
+ * A rate is taken over at least this long. A process that slept for a while reads a burst afterwards, and by the rate of
+ * bursts every window grew to its largest: a byte beside a download on loopback then waited 60 ms instead of 12.
+ */
+const SHORTEST_SPAN_MS = 50
+/**
  * Up to 1 MiB a window need not be justified by the network: a quarter of it is a read, a frame and a credit, and each
  * of them costs a wake-up of somebody. 16 downloads with windows of 256 KiB cost twice the CPU.
  */
@@ -81,7 +86,7 @@ export class ReceiveWindow {
     const elapsed = now - this.#measuredSince
     const shortest = this.size < EASY_BYTES ? EASY_ROUND_TRIP_MS : SHORTEST_ROUND_TRIP_MS
     const roundTrip = Math.max(roundTripMs, shortest)
-    if (elapsed < roundTrip) return
+    if (elapsed < Math.max(roundTrip, SHORTEST_SPAN_MS)) return
     const perRoundTrip = (this.#measuredBytes * roundTrip) / elapsed
     if (perRoundTrip * 2 >= this.size) this.#grow()
     this.#measuredSince = now
