@@ -8,6 +8,8 @@ const MEASURE_MS = 1_000
 const LATE_MS = 500
 /** How many round trips the shortest is taken of. */
 const SAMPLES = 8
+/** So many pings follow each other at once in the beginning: the first alone measures how busy an end is that just began. */
+const FIRST_PINGS = 8
 
 export type Pulse = 'ping' | 'dead' | undefined
 
@@ -70,6 +72,11 @@ export class Heartbeat {
     if (!isQuiet && this.#samples.length > 0 && sample >= this.shortestMs) return
     this.#samples.push(sample)
     if (this.#samples.length > SAMPLES) this.#samples.shift()
+  }
+
+  /** True while each pong is to be answered with the next ping. */
+  get isBeginning(): boolean {
+    return this.#nextToken <= FIRST_PINGS
   }
 
   nextDeadline(): number {

@@ -88,7 +88,7 @@ export class ReceiveWindow {
     const roundTrip = Math.max(roundTripMs, shortest)
     if (elapsed < Math.max(roundTrip, SHORTEST_SPAN_MS)) return
     const perRoundTrip = (this.#measuredBytes * roundTrip) / elapsed
-    if (perRoundTrip * 2 >= this.size) this.#grow()
+    if (perRoundTrip * 1.5 >= this.size) this.#grow()
     this.#measuredSince = now
     this.#measuredBytes = 0
   }

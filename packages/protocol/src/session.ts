@@ -293,6 +293,7 @@ export class Session implements FrameHandler, StreamHost {
         break
       case 'pong':
         this.#heartbeat.pong(frame.token, this.#now)
+        if (this.#heartbeat.isBeginning) this.#ping()
         break
       case 'goAway':
         this.#receiveGoAway(frame.reason, frame.deadlineMs)
