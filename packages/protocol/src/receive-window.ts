@@ -39,7 +39,7 @@ const EASY_ROUND_TRIP_MS = 20
 
 /**
  * How much the peer may send on one stream. What is granted and not yet sent, plus what is held here and not yet
- * consumed, stays within `size`; the difference is given back in quarters. When half of the window or more was
+ * consumed, stays within `size`; the difference is given back in quarters. When two thirds of the window or more are
  * consumed within one round trip, the window is what limits the sender, and it doubles.
  */
 export class ReceiveWindow {
