@@ -38,6 +38,12 @@ const EASY_BYTES = 1024 * 1024
 const EASY_ROUND_TRIP_MS = 20
 
 /**
+ * While something light is alive on the link, a bulk stream is granted this, or what its path needs when that is more:
+ * what it has under way, in the kernels too, is what the light one waits behind.
+ */
+const BESIDE_LIGHT_BYTES = 256 * 1024
+
+/**
  * How much the peer may send on one stream. What is granted and not yet sent, plus what is held here and not yet
  * consumed, stays within `size`; the difference is given back in quarters. When two thirds of the window or more are
  * consumed within one round trip, the window is what limits the sender, and it doubles.
@@ -54,6 +60,8 @@ export class ReceiveWindow {
   #held = 0
   #measuredSince = 0
   #measuredBytes = 0
+  /** What the path holds at the rate of late, and half as much again. */
+  #neededBytes = 0
   #lastDataAt = 0
 
   constructor(limits: Limits, budget: GrowthBudget, base: number, granted: number) {
@@ -87,16 +95,19 @@ export class ReceiveWindow {
     const shortest = this.size < EASY_BYTES ? EASY_ROUND_TRIP_MS : SHORTEST_ROUND_TRIP_MS
     const roundTrip = Math.max(roundTripMs, shortest)
     if (elapsed < Math.max(roundTrip, SHORTEST_SPAN_MS)) return
-    const perRoundTrip = (this.#measuredBytes * roundTrip) / elapsed
-    if (perRoundTrip * 1.5 >= this.size) this.#grow()
+    const bytesPerMs = this.#measuredBytes / elapsed
+    this.#neededBytes = bytesPerMs * Math.max(roundTripMs, SHORTEST_ROUND_TRIP_MS) * 1.5
+    if (bytesPerMs * roundTrip * 1.5 >= this.size) this.#grow()
     this.#measuredSince = now
     this.#measuredBytes = 0
   }
 
-  /** Credit to send now: 0, or at least a quarter of the window. */
-  takeCredit(): number {
-    const due = this.size - this.#granted - this.#held
-    if (due <= 0 || due < this.size / 4) return 0
+  /** Credit to send now: 0, or at least a quarter of the window, which is smaller beside something light. */
+  takeCredit(isBesideLight = false): number {
+    const beside = Math.max(BESIDE_LIGHT_BYTES, this.#neededBytes)
+    const size = isBesideLight ? Math.min(this.size, beside) : this.size
+    const due = Math.floor(size) - this.#granted - this.#held
+    if (due <= 0 || due < size / 4) return 0
     this.#granted += due
     return due
   }

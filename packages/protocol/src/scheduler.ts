@@ -61,7 +61,7 @@ export class Scheduler<S extends Scheduled> {
 
   /** The largest frame that a stream taken may send now; `alone` bounds it while nobody else waits. */
   frameBytes(stream: S, now: number, alone: number): number {
-    const turn = this.#isLight(now) ? LIGHT_TURN_BYTES : BULK_TURN_BYTES
+    const turn = this.isLight(now) ? LIGHT_TURN_BYTES : BULK_TURN_BYTES
     if (stream.turnBytes <= 0) stream.turnBytes = turn
     const isAlone = this.#rings.every((ring) => ring.first === undefined)
     return isAlone && turn === BULK_TURN_BYTES ? alone : Math.min(turn, stream.turnBytes)
@@ -91,10 +91,11 @@ export class Scheduler<S extends Scheduled> {
 
   /** How many bytes may be with the socket at once. */
   handoverBytes(now: number): number {
-    return this.#isLight(now) ? LIGHT_HANDOVER_BYTES : BULK_HANDOVER_BYTES
+    return this.isLight(now) ? LIGHT_HANDOVER_BYTES : BULK_HANDOVER_BYTES
   }
 
-  #isLight(now: number): boolean {
+  /** True while something lighter than bulk moves. */
+  isLight(now: number): boolean {
     const light = this.#light
     return light !== undefined && light.stream.rank !== PRIORITY.bulk && now - light.at < LIGHT_ALIVE_MS
   }

@@ -5,7 +5,7 @@ import { FrameCounts } from './frame-counts.ts'
 import { type ControlFrame, encodeFrame, FrameDecoder, type FrameHandler } from './frames.ts'
 import { Heartbeat } from './heartbeat.ts'
 import type { Limits } from './limits.ts'
-import type { CloseReason, Hello, OpenInit, ResetCode, Welcome } from './model.ts'
+import { type CloseReason, type Hello, type OpenInit, PRIORITY, type ResetCode, type Welcome } from './model.ts'
 import { RateLimit } from './rate.ts'
 import { ReceiveBudget } from './receive-budget.ts'
 import { Scheduler } from './scheduler.ts'
@@ -411,7 +411,8 @@ export class Session implements FrameHandler, StreamHost {
     }
     this.#budget.consumed(stream.window, bytes, this.#now, this.#heartbeat.shortestMs)
     if (stream.state !== 'open' || stream.hasPeerEnded) return
-    const credit = stream.window.takeCredit()
+    const isBesideLight = stream.rank === PRIORITY.bulk && this.#scheduler.isLight(this.#now)
+    const credit = stream.window.takeCredit(isBesideLight)
     if (credit > 0) this.send({ type: 'credit', stream: stream.id, bytes: credit })
   }
 
