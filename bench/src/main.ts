@@ -4,13 +4,14 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type BulkWindow, bulkSection } from './bulk.ts'
 import { type Contenders, startContenders } from './contenders.ts'
+import { echoSection } from './echo.ts'
 import { memorySection } from './memory.ts'
 import { reached, renderPage, renderSection, type Section } from './report.ts'
 import { type RequestWindow, requestSection } from './requests.ts'
 
-const USAGE = `npm run bench -- [--only bulk,requests,memory] [--rounds 5] [--quick]
+const USAGE = `npm run bench -- [--only bulk,requests,echo,memory] [--rounds 5] [--quick]
 
-Measures bulk transfer, small requests and memory of the tunnel beside a direct connection, two chained HAProxies and
+Measures bulk transfer, small requests, echo and memory of the tunnel beside a direct connection, two chained HAProxies and
 ssh -R. A full run writes docs/performance.md. Exit code: 0 when every target is reached, 1 otherwise.
   --only    comma-separated parts of the table; nothing is written
   --rounds  how often the contenders alternate; the table has the medians
@@ -46,6 +47,7 @@ const QUICK: Plan = {
 const PARTS = {
   bulk: (run) => withContenders(run, (contenders) => bulkSection(contenders, run.plan)),
   requests: (run) => withContenders(run, (contenders) => requestSection(contenders, run.plan)),
+  echo: (run) => echoSection(join(run.directory, 'echo'), run.plan),
   memory: (run) => memorySection(run.directory, run.plan),
 } as const satisfies Record<string, (run: Run) => Promise<Section>>
 type Part = keyof typeof PARTS

@@ -18,11 +18,12 @@ export interface HerdVerbs {
 const DIALS_AT_ONCE = 50
 const NO_STATS = { comfyui_version: null, pytorch_version: null, os_type: 'linux', gpu_devices: [] }
 
+/** One machine may run agents of several names, as one process here stands for many. */
+const machine = temporaryMachineKey()
 let linkedCount = 0
 
 /** One agent for as long as the process lives. Calls `onFirstLink` once. */
 async function keepLinked(url: URL, agentKey: string, agentId: string, onFirstLink: () => void): Promise<never> {
-  const machine = temporaryMachineKey()
   const facts = { agentId, labels: [], systemStats: NO_STATS }
   let downSince = performance.now()
   for (let attempt = 0; ; attempt++) {
