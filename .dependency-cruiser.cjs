@@ -11,7 +11,9 @@ const layers = {
 const steps = [
   ['main', 'index'],
   ['control', 'tunnels'],
+  ['tasks', 'workflows'],
   ['dispatch'],
+  ['files'],
   ['routing'],
   ['agents', 'cluster'],
   ['identity'],
