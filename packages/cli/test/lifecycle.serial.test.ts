@@ -40,6 +40,23 @@ describe('starting and stopping', () => {
     service.close()
   })
 
+  test.each(['secret.key', 'first-user.json', 'agent.key'])(
+    'killed in its first start when %s appears, it shows a password that works at the next',
+    async (file) => {
+      const cwd = folder()
+      await using killed = start(['up'], { cwd })
+      const appears = () => existsSync(join(cwd, '.cyberun', file))
+      await expect.poll(appears, { timeout: 30_000, interval: 1 }).toBe(true)
+      await killed.stop('SIGKILL')
+      await using up = start(['up', '--json'], { cwd })
+      const { first_user, control_url } = JSON.parse((await up.line(/^\{.*\}$/m))[0])
+      expect(quickstart(cwd)).toMatchObject(first_user)
+      expect(existsSync(join(cwd, '.cyberun/first-user.json'))).toBe(false)
+      const signIn = ['login', '--url', control_url, '--email', first_user.email_address, '--password-stdin']
+      expect(await execute(signIn, { cwd: folder() }, first_user.user_password)).toMatchObject({ code: 0 })
+    },
+  )
+
   test('SIGTERM stops it as Ctrl-C does', async () => {
     await using up = start(['up'], { cwd: folder() })
     await up.line(READY)

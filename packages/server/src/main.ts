@@ -8,7 +8,7 @@ import { type Config, dataPath } from './config.ts'
 import { startControl } from './control/control.ts'
 import { createMetrics, type GaugeSource } from './control/metrics.ts'
 import { createIdentity } from './identity/create-identity.ts'
-import type { FirstUser, Identity } from './identity/identity.ts'
+import type { FirstUser, Identity, KeepFirstUser } from './identity/identity.ts'
 import { createRouting } from './routing/routing.ts'
 import { openServerSecret } from './store/server-secret.ts'
 import { openStore } from './store/store.ts'
@@ -20,6 +20,8 @@ export interface ServerDeps {
   log: Log
   /** Of this release, for the API's document. */
   version: string
+  /** Told of the first user before it is stored. */
+  keepFirstUser?: KeepFirstUser
 }
 
 export interface RunningServer {
@@ -46,7 +48,8 @@ const FIRST_USER_EMAIL = 'admin@localhost'
  * Builds the parts of a server in order; stopping is the same list read backwards. What was started is stopped again
  * when a later part fails. Throws `StartError`, and `StoreOpenError` when the store cannot be used.
  */
-export async function startServer(config: Config, { log, version }: ServerDeps): Promise<RunningServer> {
+export async function startServer(config: Config, deps: ServerDeps): Promise<RunningServer> {
+  const { log, version, keepFirstUser } = deps
   const stops: ((signal: AbortSignal) => Promise<void>)[] = []
   let isStopping = false
   const stop = async (signal: AbortSignal) => {
@@ -63,7 +66,7 @@ export async function startServer(config: Config, { log, version }: ServerDeps):
     const issuer = config.control.public_url ?? 'cyberun'
     const identity = await createIdentity({ store, bus, log, now, secret, issuer })
     stops.push(() => identity.stop())
-    const firstUser = await identity.bootstrap(FIRST_USER_EMAIL)
+    const firstUser = await identity.bootstrap(FIRST_USER_EMAIL, keepFirstUser)
 
     const visitorAddress = createVisitorAddress(config.edge.trusted_proxies)
     const addressOf = visitorAddress.of

@@ -5,6 +5,7 @@ import {
   ConfigError,
   loadConfig,
   type RunningServer,
+  type ServerDeps,
   StartError,
   StoreOpenError,
   startServer,
@@ -52,9 +53,13 @@ export function serverConfig(context: Context, options: ServerOptions, env: Cont
 }
 
 /** Starts a server; throws a `CliError` for what the operator can mend: a taken port, a store in use. */
-export async function start(context: Context, config: Config): Promise<RunningServer> {
+export async function start(
+  context: Context,
+  config: Config,
+  more: Pick<ServerDeps, 'keepFirstUser'> = {},
+): Promise<RunningServer> {
   try {
-    return await startServer(config, { log: createLog(logOptions(context, config)), version: version() })
+    return await startServer(config, { log: createLog(logOptions(context, config)), version: version(), ...more })
   } catch (error) {
     const isTold = error instanceof StartError || error instanceof StoreOpenError
     if (isTold) throw new CliError('failed', 'cannot_start', error.message, { cause: error })

@@ -7,7 +7,7 @@ import type { Quickstart } from '../quickstart.ts'
 import { agentJob } from '../up/agent-job.ts'
 import { type Announcement, plainBanner, terminalBanner, tryNext } from '../up/banner.ts'
 import { type LocalAgent, startLocalAgent } from '../up/local-agent.ts'
-import { prepareQuickstart } from '../up/prepare.ts'
+import { keepFirstUser, type Prepared, prepareQuickstart } from '../up/prepare.ts'
 import { docsUrl, logOptions, type ServerOptions, serverConfig, start } from './server.ts'
 
 /** A newcomer who stops it waits for nobody's transfers. */
@@ -19,12 +19,13 @@ const AGENT_MS = 3_000
 export async function up(context: Context, options: ServerOptions): Promise<undefined> {
   const signal = onInterrupt()
   const config = serverConfig(context, options, quietly(context, options))
-  const server = await start(context, config)
+  const dir = dataPath(config, '')
+  const server = await start(context, config, { keepFirstUser: keepFirstUser(dir) })
   try {
-    const quickstart = await prepareQuickstart(context, dataPath(config, ''), server)
-    if (quickstart) await runWithAgent(context, config, server, quickstart, signal)
+    const prepared = await prepareQuickstart(context, dir, server)
+    if (prepared) await runWithAgent(context, config, server, prepared, signal)
     else {
-      announce(context, config, server, null)
+      announce(context, config, server, { agent: null })
       await aborted(signal)
     }
   } finally {
@@ -36,7 +37,7 @@ async function runWithAgent(
   context: Context,
   config: Config,
   server: RunningServer,
-  quickstart: Quickstart,
+  { quickstart, firstUser }: Prepared,
   signal: AbortSignal,
 ): Promise<void> {
   const agent = startLocalAgent(agentJob(config, server, quickstart, logOptions(context, config)), (message) =>
@@ -45,7 +46,7 @@ async function runWithAgent(
   try {
     const { agent_id } = quickstart
     const agent_status = await statusOf(agent, quickstart, signal)
-    if (!signal.aborted) announce(context, config, server, { agent_id, agent_status })
+    if (!signal.aborted) announce(context, config, server, { agent: { agent_id, agent_status }, firstUser })
     await aborted(signal)
   } finally {
     await agent.stop()
@@ -65,8 +66,12 @@ async function statusOf(agent: LocalAgent, quickstart: Quickstart, signal: Abort
   )
 }
 
-function announce(context: Context, config: Config, server: RunningServer, agent: Announcement['agent']): void {
-  const { firstUser } = server
+function announce(
+  context: Context,
+  config: Config,
+  server: RunningServer,
+  { agent, firstUser }: Pick<Announcement, 'agent'> & Partial<Pick<Prepared, 'firstUser'>>,
+): void {
   const about: Announcement = {
     control_url: server.controlUrl,
     docs_url: docsUrl(server),

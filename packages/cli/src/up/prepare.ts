@@ -1,21 +1,32 @@
+import { rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { defaultAgentId } from '@cyberun/agent'
 import type { FirstUser, RunningServer } from '@cyberun/server'
 import { type Context, printNote } from '../context.ts'
-import { writePrivate } from '../private-file.ts'
+import { parseFields, readIfThere, writePrivate } from '../private-file.ts'
 import { agentKeyPath, type Quickstart, quickstartPath, readQuickstart, writeQuickstart } from '../quickstart.ts'
+
+export interface Prepared {
+  quickstart: Quickstart
+  /** At the first start only: who has not been shown yet. */
+  firstUser: FirstUser | undefined
+}
 
 /**
  * What scripts and other commands in this folder need, written at the first start and kept right afterwards. Undefined
- * when it is gone: the server keeps no secret it could be made of again.
+ * when it is gone: the server keeps no secret it could be made of again. A first start that was killed after its user
+ * was stored is finished here, with what `keepFirstUser` had kept.
  */
 export async function prepareQuickstart(
   context: Context,
   dir: string,
   server: RunningServer,
-): Promise<Quickstart | undefined> {
+): Promise<Prepared | undefined> {
   const path = quickstartPath(dir)
-  const found = server.firstUser ? await firstStart(dir, server, server.firstUser) : await readQuickstart(path)
+  const kept = server.firstUser ? undefined : await readQuickstart(path)
+  const firstUser = kept ? undefined : (server.firstUser ?? (await readFirstUser(dir)))
+  const found = firstUser ? await firstStart(dir, server, firstUser) : kept
   if (found === undefined) {
     const signIn =
       'Sign in with "cyberun login"; if nobody knows the first password, remove the folder to start afresh.'
@@ -24,7 +35,25 @@ export async function prepareQuickstart(
   }
   const quickstart = { ...found, control_url: server.controlUrl, edge_url: server.edgeUrl }
   await writeQuickstart(path, quickstart)
-  return quickstart
+  await rm(firstUserPath(dir), { force: true })
+  return { quickstart, firstUser }
+}
+
+/** Keeps the first user until `quickstart.json` does, whatever kills this process between. */
+export function keepFirstUser(dir: string): (user: FirstUser) => Promise<void> {
+  return (user) => writePrivate(firstUserPath(dir), `${JSON.stringify(user)}\n`)
+}
+
+async function readFirstUser(dir: string): Promise<FirstUser | undefined> {
+  const path = firstUserPath(dir)
+  const text = await readIfThere(path)
+  return text === undefined ? undefined : parseFields(path, text, FIRST_USER_KEYS, 'remove the folder to start afresh')
+}
+
+const FIRST_USER_KEYS = ['userId', 'teamId', 'emailAddress', 'userPassword'] as const satisfies (keyof FirstUser)[]
+
+function firstUserPath(dir: string): string {
+  return join(dir, 'first-user.json')
 }
 
 /** Makes the keys of a fresh server's first user: one for the agent of this machine, one for scripts. */

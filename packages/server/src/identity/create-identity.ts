@@ -99,7 +99,7 @@ export async function createIdentity(options: IdentityOptions): Promise<Identity
     jwks: () => tokens.jwks(),
     rotateSigningKey: () => tokens.rotate(),
     createUser: (user) => users.create(user),
-    bootstrap: (emailAddress) => users.bootstrap(emailAddress),
+    bootstrap: (emailAddress, keep) => users.bootstrap(emailAddress, keep),
     stop: stopSweep,
   }
 }

@@ -172,8 +172,11 @@ export interface Identity {
 
   /** Makes an account, for the operator: there is no open sign-up. Throws `conflict` when the address has one. */
   createUser(user: NewUser): Promise<{ id: string }>
-  /** On a store without users: the first one, with a team and a password that is shown once. Else undefined. */
-  bootstrap(emailAddress: string): Promise<FirstUser | undefined>
+  /**
+   * On a store without users: the first one, with a team and a password that is shown once. Else undefined. `keep` is
+   * told before the user is stored, so that no kill comes between a stored user and its password.
+   */
+  bootstrap(emailAddress: string, keep?: KeepFirstUser): Promise<FirstUser | undefined>
 
   /** Stops the sweep of expired keys. */
   stop(): Promise<void>
@@ -185,3 +188,6 @@ export interface FirstUser {
   emailAddress: string
   userPassword: string
 }
+
+/** Keeps the first user's password until it has been shown. The user may yet fail to be stored. */
+export type KeepFirstUser = (user: FirstUser) => Promise<void>

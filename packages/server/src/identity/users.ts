@@ -5,7 +5,7 @@ import type { Sql } from '../store/handle.ts'
 import { insertMember, insertTeam, listTeamsOf } from '../store/teams.ts'
 import { findUser, hasUsers, insertUser, type UserRecord } from '../store/users.ts'
 import { audit, type Context } from './context.ts'
-import type { FirstUser, NewUser, UserProfile } from './identity.ts'
+import type { FirstUser, KeepFirstUser, NewUser, UserProfile } from './identity.ts'
 import type { Passwords } from './passwords.ts'
 import { normalizeEmail } from './sign-in.ts'
 
@@ -54,18 +54,20 @@ export class Users {
   }
 
   /** Two servers may start on one empty database: the address is unique, so one of them makes the user. */
-  async bootstrap(emailAddress: string): Promise<FirstUser | undefined> {
+  async bootstrap(emailAddress: string, keep?: KeepFirstUser): Promise<FirstUser | undefined> {
     const { store } = this.#context
     if (await hasUsers(store)) return undefined
     const userPassword = randomBytes(15).toString('base64url')
     const user = await this.prepare({ emailAddress, userPassword, displayName: 'Owner' })
     const teamId = uuidv7()
+    const firstUser: FirstUser = { userId: user.id, teamId, emailAddress: user.emailAddress, userPassword }
+    await keep?.(firstUser)
     return store.transaction(async (sql) => {
       if (!(await insertUser(sql, user))) return undefined
       await insertTeam(sql, { id: teamId, displayName: 'My team', createdAt: user.createdAt })
       await insertMember(sql, { teamId, userId: user.id, role: 'owner', joinedAt: user.createdAt })
       await audit(sql, user.createdAt, { userId: user.id, teamId, action: 'team.created', subject: teamId })
-      return { userId: user.id, teamId, emailAddress: user.emailAddress, userPassword }
+      return firstUser
     })
   }
 }
