@@ -5,4 +5,25 @@ export { ROLES, type Role } from './schemas/account.ts'
 export type { AgentView } from './schemas/agents.ts'
 export { ErrorAnswer, Id, type PageQuery } from './schemas/common.ts'
 export { CREDENTIAL_KINDS, type CredentialKind } from './schemas/credentials.ts'
+export type { PresignBody, PresignedUpload } from './schemas/files.ts'
+export type { TaskEvent, TaskEventData, TaskEventName } from './schemas/task-events.ts'
+export {
+  type RunBody,
+  TASK_STATUSES,
+  type TaskQuery,
+  type TaskResult,
+  type TaskStatus,
+  type TaskView,
+  TERMINAL_STATUSES,
+} from './schemas/tasks.ts'
 export type { OpenedTunnel, OpenTunnelBody, TunnelListAnswer, TunnelProtocol, TunnelView } from './schemas/tunnels.ts'
+export {
+  type ChangeWorkflowBody,
+  type ImportWorkflowBody,
+  PARAMETER_TYPES,
+  type SnapshotView,
+  TOOL_TYPES,
+  type ToolType,
+  type WorkflowParameter,
+  type WorkflowView,
+} from './schemas/workflows.ts'
