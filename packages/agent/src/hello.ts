@@ -21,6 +21,8 @@ export function agentHello(machine: MachineKey, facts: AgentFacts, challenge: st
     tool_version: null,
     gpu_capacity: 1,
     system_stats: facts.systemStats,
+    tools: [],
+    running_tasks: [],
     machine: machine.prove(challenge, facts.agentId),
   }
   return { software: AGENT_SOFTWARE, fields: { ...fields } }

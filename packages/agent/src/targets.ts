@@ -47,6 +47,9 @@ export function createTargets(rules: PortRules, refused: ReadonlySet<number>, lo
           return
         case 'control':
         case 'echo':
+        case 'task':
+        case 'artifact':
+        case 'input':
           stream.reset('unsupported')
           return
         default:

@@ -1,8 +1,10 @@
+import { FieldError, list, matching, object, oneOf, optionalText, text, whole } from './fields.ts'
 import type { JsonObject } from './model.ts'
+import { type AttemptName, parseAttemptName, TOOL_TYPES, type ToolType } from './task-lines.ts'
 
 /**
- * What an agent says of itself: `hello.fields`, and the JSON lines of its `control` stream (protocol.md, "The agent's
- * hello"). Written by agents, read by servers; unknown fields are skipped, every value is bounded before it is kept.
+ * What an agent says of itself in `hello.fields` (protocol.md, "The agent's hello"). Written by agents, read by servers;
+ * unknown fields are skipped, every value is bounded before it is kept.
  */
 
 /** The bounds of what an agent may say of itself, in characters and counts. */
@@ -14,6 +16,9 @@ export const AGENT_LIMITS = {
   nameCharacters: 128,
   gpuDevices: 64,
   gpuCapacity: 1_024,
+  tools: 16,
+  /** Attempts that a hello names: more than one frame of it could not hold. An agent is given no more at once. */
+  runningTasks: 512,
   /** One JSON line of the control stream, in bytes. */
   controlLineBytes: 64 * 1024,
 } as const
@@ -41,6 +46,11 @@ export interface MachineProof {
   signature: string
 }
 
+export interface OfferedTool {
+  type: ToolType
+  version: string
+}
+
 export interface AgentHello {
   agent_id: string
   agent_version: string
@@ -51,20 +61,11 @@ export interface AgentHello {
   /** Slots: how many tasks at once. */
   gpu_capacity: number
   system_stats: SystemStats
+  /** What it takes tasks for; an agent of before 0.2.0 names none and is given none. */
+  tools: readonly OfferedTool[]
+  /** The attempts it still has, running or not yet fully reported: any other that the server thinks it has is lost. */
+  running_tasks: readonly AttemptName[]
   machine: MachineProof
-}
-
-/** A line the agent writes on its control stream. */
-export type AgentLine = { type: 'heartbeat'; sequence: number; system_stats: SystemStats }
-/** A line the server writes on it. */
-export type ServerLine = { type: 'heartbeat_ok'; sequence: number }
-
-/** A peer's field is missing or out of bounds; the message names the field and says what it must be. */
-export class FieldError extends Error {
-  constructor(path: string, expected: string) {
-    super(`${path} must be ${expected}`)
-    this.name = 'FieldError'
-  }
 }
 
 /** The text a machine signs to prove that it holds its key: bound to this link by the server's challenge. */
@@ -74,7 +75,6 @@ export function machineProofText(challenge: string, agentId: string): string {
 
 const AGENT_ID = /^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$/
 const LABEL = /^[\w.:/=+@-]+$/
-const PRINTABLE = /^[^\p{Cc}\p{Cs}]*$/u
 const KEY_BYTES_32 = /^[\w-]{43}$/
 const SIGNATURE_BYTES_64 = /^[\w-]{86}$/
 
@@ -103,7 +103,13 @@ export function parseAgentHello(fields: JsonObject): AgentHello {
     tool: optionalText('tool', fields['tool'], AGENT_LIMITS.versionCharacters),
     tool_version: optionalText('tool_version', fields['tool_version'], AGENT_LIMITS.versionCharacters),
     gpu_capacity: whole('gpu_capacity', fields['gpu_capacity'], 0, AGENT_LIMITS.gpuCapacity),
-    system_stats: systemStats('system_stats', fields['system_stats']),
+    system_stats: parseSystemStats('system_stats', fields['system_stats']),
+    tools: list('tools', fields['tools'] ?? [], AGENT_LIMITS.tools).map((tool, index) =>
+      offeredTool(`tools[${index}]`, tool),
+    ),
+    running_tasks: list('running_tasks', fields['running_tasks'] ?? [], AGENT_LIMITS.runningTasks).map(
+      (attempt, index) => parseAttemptName(`running_tasks[${index}]`, object(`running_tasks[${index}]`, attempt)),
+    ),
     machine: {
       public_key: matching('machine.public_key', machine['public_key'], KEY_BYTES_32, '32 bytes in base64url'),
       signature: matching('machine.signature', machine['signature'], SIGNATURE_BYTES_64, '64 bytes in base64url'),
@@ -111,25 +117,8 @@ export function parseAgentHello(fields: JsonObject): AgentHello {
   }
 }
 
-/** Reads one line of an agent's control stream; undefined for a type this end does not know. Throws `FieldError`. */
-export function parseAgentLine(line: string): AgentLine | undefined {
-  const fields = jsonObject(line)
-  if (fields['type'] !== 'heartbeat') return undefined
-  return {
-    type: 'heartbeat',
-    sequence: whole('sequence', fields['sequence'], 0, Number.MAX_SAFE_INTEGER),
-    system_stats: systemStats('system_stats', fields['system_stats']),
-  }
-}
-
-/** Reads one line of the server on a control stream; undefined for a type this end does not know. Throws `FieldError`. */
-export function parseServerLine(line: string): ServerLine | undefined {
-  const fields = jsonObject(line)
-  if (fields['type'] !== 'heartbeat_ok') return undefined
-  return { type: 'heartbeat_ok', sequence: whole('sequence', fields['sequence'], 0, Number.MAX_SAFE_INTEGER) }
-}
-
-function systemStats(path: string, raw: unknown): SystemStats {
+/** Reads what a machine says of itself. Throws `FieldError`. */
+export function parseSystemStats(path: string, raw: unknown): SystemStats {
   const stats = object(path, raw)
   return {
     comfyui_version: optionalText(`${path}.comfyui_version`, stats['comfyui_version'], AGENT_LIMITS.versionCharacters),
@@ -138,6 +127,14 @@ function systemStats(path: string, raw: unknown): SystemStats {
     gpu_devices: list(`${path}.gpu_devices`, stats['gpu_devices'], AGENT_LIMITS.gpuDevices).map((device, index) =>
       gpuDevice(`${path}.gpu_devices[${index}]`, device),
     ),
+  }
+}
+
+function offeredTool(path: string, raw: unknown): OfferedTool {
+  const tool = object(path, raw)
+  return {
+    type: oneOf(`${path}.type`, tool['type'], TOOL_TYPES),
+    version: text(`${path}.version`, tool['version'], AGENT_LIMITS.versionCharacters),
   }
 }
 
@@ -163,47 +160,4 @@ function labels(raw: unknown): readonly string[] {
     seen.add(label)
   }
   return [...seen]
-}
-
-function jsonObject(line: string): JsonObject {
-  let raw: unknown
-  try {
-    raw = JSON.parse(line)
-  } catch {
-    throw new FieldError('a control line', 'one JSON object')
-  }
-  return object('a control line', raw)
-}
-
-function object(path: string, raw: unknown): JsonObject {
-  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) throw new FieldError(path, 'an object')
-  return raw as JsonObject
-}
-
-function list(path: string, raw: unknown, most: number): readonly unknown[] {
-  if (!Array.isArray(raw) || raw.length > most) throw new FieldError(path, `a list of at most ${most}`)
-  return raw
-}
-
-function text(path: string, raw: unknown, most: number): string {
-  if (typeof raw !== 'string' || raw.length > most || !PRINTABLE.test(raw)) {
-    throw new FieldError(path, `a string of at most ${most} printable characters`)
-  }
-  return raw
-}
-
-function optionalText(path: string, raw: unknown, most: number): string | null {
-  return raw === undefined || raw === null ? null : text(path, raw, most)
-}
-
-function whole(path: string, raw: unknown, least: number, most: number): number {
-  if (typeof raw !== 'number' || !Number.isSafeInteger(raw) || raw < least || raw > most) {
-    throw new FieldError(path, `a whole number from ${least} to ${most}`)
-  }
-  return raw
-}
-
-function matching(path: string, raw: unknown, pattern: RegExp, expected: string): string {
-  if (typeof raw !== 'string' || !pattern.test(raw)) throw new FieldError(path, expected)
-  return raw
 }

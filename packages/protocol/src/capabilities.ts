@@ -5,6 +5,8 @@
 export const CAPABILITIES = {
   /** Since 0.1.0. Each end tells how many stream frames it has received. Without it no ack frame is sent. */
   ack: 'ack',
+  /** Since 0.2.0. Streams of kind `task`, `artifact` and `input`. Without it an agent is given no task. */
+  tasks: 'tasks',
 } as const
 
 export type Capability = keyof typeof CAPABILITIES

@@ -43,9 +43,11 @@ export function decodeTarget(payload: Uint8Array): StreamTarget | undefined {
       return { kind: 'tcp', port }
     }
     case 'control':
-      return { kind: 'control' }
     case 'echo':
-      return { kind: 'echo' }
+    case 'task':
+    case 'artifact':
+    case 'input':
+      return { kind: target['kind'] }
     default:
       return undefined
   }

@@ -1,21 +1,43 @@
 export {
   AGENT_LIMITS,
   type AgentHello,
-  type AgentLine,
-  FieldError,
   type GpuDevice,
   isAgentId,
   isLabel,
   type MachineProof,
   machineProofText,
+  type OfferedTool,
   parseAgentHello,
-  parseAgentLine,
-  parseServerLine,
-  type ServerLine,
   type SystemStats,
 } from './agent-hello.ts'
 export { agree, CAPABILITIES, type Capability, OWN_CAPABILITIES } from './capabilities.ts'
+export {
+  type AgentLine,
+  INVENTORY_LIMITS,
+  type InventoryLine,
+  parseAgentLine,
+  parseServerLine,
+  type ServerLine,
+  type ToolHealthReport,
+  type ToolState,
+} from './control-lines.ts'
 export { type FaultCode, LinkClosedError, SessionFault, StreamResetError, unreachable } from './faults.ts'
+export { FieldError } from './fields.ts'
+export {
+  ARTIFACT_REFUSALS,
+  type ArtifactAnswer,
+  type ArtifactHeader,
+  type ArtifactRefusal,
+  FILE_LINE_BYTES,
+  INPUT_REFUSALS,
+  type InputAnswer,
+  type InputRefusal,
+  type InputRequest,
+  parseArtifactAnswer,
+  parseArtifactHeader,
+  parseInputAnswer,
+  parseInputRequest,
+} from './file-lines.ts'
 export {
   type ControlFrame,
   encodeFrame,
@@ -46,6 +68,28 @@ export type { OutFrame, SessionHost, SessionOptions, SessionRole } from './sessi
 export type { ByteLender, PendingWrite } from './session-stream.ts'
 export type { Chunk, LinkStream, StreamEvents, StreamHandler } from './stream.ts'
 export { suggest } from './suggest.ts'
+export {
+  type AgentTaskLine,
+  type AssignedFile,
+  type AssignLine,
+  type AttemptEvent,
+  type AttemptName,
+  type AttemptOutcome,
+  type AttemptProgress,
+  DECLINE_REASONS,
+  type DeclineReason,
+  type FileFacts,
+  LOG_STREAMS,
+  type LogLine,
+  parseAgentTaskLine,
+  parseServerTaskLine,
+  type ServerTaskLine,
+  TASK_FAULTS,
+  TASK_LIMITS,
+  type TaskFault,
+  TOOL_TYPES,
+  type ToolType,
+} from './task-lines.ts'
 export {
   applyMask,
   encodeClose,

@@ -10,10 +10,17 @@ export type Priority = keyof typeof PRIORITY
 
 /**
  * What a stream is for. `tcp`: the agent dials this port on its loopback and copies bytes. `control`: lines of JSON
- * between agent and server. `echo`: the server sends back what it gets, for `cyberun doctor`.
+ * between agent and server. `echo`: the server sends back what it gets, for `cyberun doctor`. `task`: lines of JSON
+ * about one attempt. `artifact`: a file that a run made, from the agent. `input`: a file that a run needs, to the agent.
  * A kind this end does not know is reset with `unsupported`, by name; unknown fields are skipped.
  */
-export type StreamTarget = { kind: 'tcp'; port: number } | { kind: 'control' } | { kind: 'echo' }
+export type StreamTarget =
+  | { kind: 'tcp'; port: number }
+  | { kind: 'control' }
+  | { kind: 'echo' }
+  | { kind: 'task' }
+  | { kind: 'artifact' }
+  | { kind: 'input' }
 
 export interface OpenInit {
   target: StreamTarget

@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { AGENT_LIMITS, FieldError, parseAgentHello, parseAgentLine, parseServerLine } from '../src/agent-hello.ts'
+import { AGENT_LIMITS, parseAgentHello } from '../src/agent-hello.ts'
+import { parseAgentLine, parseServerLine } from '../src/control-lines.ts'
+import { FieldError } from '../src/fields.ts'
 import type { JsonObject } from '../src/model.ts'
 
 const STATS = {
@@ -18,6 +20,8 @@ const HELLO: JsonObject = {
   tool_version: null,
   gpu_capacity: 1,
   system_stats: STATS,
+  tools: [{ type: 'demo', version: '0.2.0' }],
+  running_tasks: [{ task_id: '019a0000-0000-7000-8000-000000000001', fence: 3 }],
   machine: { public_key: 'A'.repeat(43), signature: 'b'.repeat(86) },
 }
 
@@ -27,13 +31,15 @@ describe("an agent's hello", () => {
   })
 
   test('may have fields of a later version, and repeated labels count once', () => {
-    const later = { ...HELLO, running_tasks: [], quantum: true, labels: ['a', 'b', 'a'] }
+    const later = { ...HELLO, quantum: true, labels: ['a', 'b', 'a'] }
     expect(parseAgentHello(later)).toEqual({ ...HELLO, labels: ['a', 'b'] })
   })
 
   test('may leave out what it does not have', () => {
     const { tool: _, tool_version: __, ...without } = HELLO
     expect(parseAgentHello(without)).toEqual(HELLO)
+    const { tools: _tools, running_tasks: _running, ...older } = HELLO
+    expect(parseAgentHello(older)).toEqual({ ...HELLO, tools: [], running_tasks: [] })
   })
 
   const garbage: readonly [field: string, value: unknown][] = [
@@ -74,6 +80,13 @@ describe("an agent's hello", () => {
     ['system_stats', { ...STATS, gpu_devices: [{ ...STATS.gpu_devices[0], vram_total: -1 }] }],
     ['system_stats', { ...STATS, gpu_devices: [{ ...STATS.gpu_devices[0], vram_free: 2 ** 53 }] }],
     ['system_stats', { ...STATS, gpu_devices: [{ ...STATS.gpu_devices[0], device_name: 'x'.repeat(129) }] }],
+    ['tools', 'demo'],
+    ['tools', [{ type: 'teleport', version: '1' }]],
+    ['tools', [{ type: 'demo' }]],
+    ['tools', Array.from({ length: AGENT_LIMITS.tools + 1 }, () => ({ type: 'demo', version: '1' }))],
+    ['running_tasks', [{ task_id: 'a b', fence: 1 }]],
+    ['running_tasks', [{ task_id: 'a', fence: 0 }]],
+    ['running_tasks', ['a']],
     ['machine', undefined],
     ['machine', 'key'],
     ['machine', { public_key: 'A'.repeat(42), signature: 'b'.repeat(86) }],

@@ -1,3 +1,5 @@
+import type { AttemptProgress } from '@cyberun/protocol'
+
 /** What servers tell each other. A doorbell: the store is the truth and a sweep mends a lost message. */
 export interface BusMessages {
   /** A credential is revoked or expired: end every live socket, stream and tunnel made with it. */
@@ -8,7 +10,22 @@ export interface BusMessages {
   'member.removed': { teamId: string; userId: string }
   'team.deleted': { teamId: string }
   'tunnel.closed': { sessionId: string }
+  /** A task of this team waits for an agent. At most one message in 20 ms for each team is worth anything. */
+  'task.submitted': { teamId: string }
+  /** Something was stored for the task: an event, an artifact, its end. */
+  'task.changed': { taskId: string }
+  /** What is not stored: how far the task is, and what it looks like now. */
+  'task.live': { taskId: string; event: TaskLiveEvent }
+  /** A task was cancelled while this agent had it: the attempt is to stop. */
+  'task.cancelled': { taskId: string; agentId: string; fence: number }
 }
+
+/** Live only: the latest of each kind replaces the one before. */
+export type TaskLiveEvent =
+  | ({ kind: 'progress' } & AttemptProgress)
+  /** `data` is base64. */
+  | { kind: 'preview'; content_type: string; data: string }
+
 export type BusTopic = keyof BusMessages
 
 export interface Bus {

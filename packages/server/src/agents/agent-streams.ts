@@ -39,6 +39,9 @@ export class AgentStreams {
       case 'echo':
         this.#serveEcho(stream)
         return
+      case 'task':
+      case 'artifact':
+      case 'input':
       case 'tcp':
         stream.reset('unsupported')
         return
@@ -84,7 +87,7 @@ export class AgentStreams {
         return
       }
       const heartbeat = this.#readLine(line)
-      if (!heartbeat) return
+      if (heartbeat?.type !== 'heartbeat') return
       record.lastHeartbeatAt = now
       record.systemStats = heartbeat.system_stats
       const answer: ServerLine = { type: 'heartbeat_ok', sequence: heartbeat.sequence }

@@ -47,6 +47,8 @@ function connection(
         tool: null,
         tool_version: null,
         gpu_capacity: 1,
+        tools: [],
+        running_tasks: [],
       },
       connectedAt: 0,
       tasksCompleted: 3,

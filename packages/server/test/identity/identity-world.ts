@@ -17,11 +17,15 @@ export const SECOND = 1000
 export const HOUR = 3600 * SECOND
 export const DAY = 24 * HOUR
 
-/** Identity on an empty store, with a clock of its own and everything the bus said. */
+/** What identity rings the bus for. */
+const TOPICS = ['credential.revoked', 'session.revoked', 'member.removed', 'team.deleted'] as const
+type IdentityTopic = (typeof TOPICS)[number]
+
+/** Identity on an empty store, with a clock of its own and everything the bus said of it. */
 export interface IdentityWorld {
   identity: Identity
   store: Store
-  said: { [T in keyof BusMessages]: BusMessages[T][] }
+  said: { [T in IdentityTopic]: BusMessages[T][] }
   /** Moves the clock. */
   pass(ms: number): void
   now(): number
@@ -44,9 +48,8 @@ export async function identityWorld(store: Store): Promise<IdentityWorld> {
     'session.revoked': [],
     'member.removed': [],
     'team.deleted': [],
-    'tunnel.closed': [],
   }
-  for (const topic of ['credential.revoked', 'session.revoked', 'member.removed', 'team.deleted'] as const) {
+  for (const topic of TOPICS) {
     bus.subscribe(topic, (message) => (said[topic] as unknown[]).push(message))
   }
   let clock = Date.parse('2026-11-01T12:00:00Z')
