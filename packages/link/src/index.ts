@@ -7,7 +7,7 @@ export type { ByteSocket } from './byte-socket.ts'
 export { type DialLinkOptions, dialLink } from './dial-link.ts'
 export { type DialWebsocketOptions, dialWebSocket } from './dial-websocket.ts'
 export { streamToDuplex } from './duplex.ts'
-export { encodeLine, type LineHandlers, lineEvents } from './lines.ts'
+export { encodeLine, type HeadHandlers, headEvents, type LineHandlers, lineEvents } from './lines.ts'
 export type { Greeting } from './link-connection.ts'
 export {
   type DialAndRelayOptions,
@@ -16,6 +16,7 @@ export {
   relaySocketToWebSocket,
   relayWebSocket,
 } from './relay.ts'
+export { StreamChannel } from './stream-channel.ts'
 export { DialError, type DialFailure } from './transport.ts'
 export type { Link, LinkStats } from './types.ts'
 export { readUpgrade, refuseUpgrade, TCP_SUBPROTOCOL, type UpgradeRequest } from './upgrade.ts'
