@@ -57,6 +57,7 @@ export interface Client {
 interface Sent {
   params?: Readonly<Record<string, string>>
   query?: Readonly<Record<string, string | number | undefined>>
+  headers?: Readonly<Record<string, string | undefined>>
   body?: unknown
 }
 

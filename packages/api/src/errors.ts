@@ -10,6 +10,7 @@ export const HTTP_STATUS = {
   not_found: 404,
   method_not_allowed: 405,
   conflict: 409,
+  workflow_disabled: 409,
   already_member: 409,
   agent_offline: 409,
   idempotency_mismatch: 409,

@@ -1,6 +1,7 @@
 export { ApiError, type ErrorCode, type ErrorDetail, HTTP_STATUS } from './errors.ts'
+export type { CallerKind, RouteSpec } from './route-spec.ts'
 export type { RouteAnswer, RouteInput } from './route-types.ts'
-export { type CallerKind, type RouteName, type RouteSpec, type Routes, routes } from './routes.ts'
+export { type RouteName, type Routes, routes } from './routes.ts'
 export { ROLES, type Role } from './schemas/account.ts'
 export type { AgentView } from './schemas/agents.ts'
 export { ErrorAnswer, Id, type PageQuery } from './schemas/common.ts'

@@ -1,35 +1,9 @@
-import type { z } from 'zod'
-import type { ErrorCode } from './errors.ts'
+import { ANY_KEY, type RouteTable, USER, USER_OR_DEVICE } from './route-spec.ts'
 import * as account from './schemas/account.ts'
 import * as agents from './schemas/agents.ts'
 import { IdAnswer, PageQuery, SuccessAnswer } from './schemas/common.ts'
 import * as credentials from './schemas/credentials.ts'
 import * as tunnels from './schemas/tunnels.ts'
-
-/** Who holds the bearer secret of a call. An `ak-` key is no caller here: every REST call refuses it. */
-export type CallerKind = 'user' | 'integration' | 'device'
-
-/** One call of the API. The key of the table is its method and its path under `/api/v1`. */
-export interface RouteSpec {
-  tag: 'account' | 'teams' | 'credentials' | 'devices' | 'agents' | 'tunnels'
-  summary: string
-  callers: 'anyone' | readonly CallerKind[]
-  /** The least role in the team. Absent: the call is not about one team. */
-  role?: account.Role
-  params?: z.ZodObject
-  query?: z.ZodObject
-  body?: z.ZodObject
-  /** Absent: 204, no body. */
-  answer?: z.ZodType
-  /** 201 for calls that create something; 200 unless said, 204 without an answer. */
-  status?: 201
-  /** What this call can meet beside the errors that follow from its shape. */
-  errors?: readonly ErrorCode[]
-}
-
-const USER = ['user'] as const
-const USER_OR_DEVICE = ['user', 'device'] as const
-const ANY_KEY = ['user', 'integration', 'device'] as const
 
 /** The whole API: the public API of Cyberun Cloud, and what we add to it. */
 export const routes = {
@@ -276,7 +250,7 @@ export const routes = {
     params: agents.AgentParams,
     query: tunnels.CloseTunnelQuery,
   },
-} as const satisfies Record<`${'GET' | 'POST' | 'PUT' | 'DELETE'} /${string}`, RouteSpec>
+} as const satisfies RouteTable
 
 export type Routes = typeof routes
 /** `POST /auth/login`: method and path under `/api/v1`. */

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { type RouteName, type RouteSpec, routes } from '../src/routes.ts'
+import type { RouteSpec } from '../src/route-spec.ts'
+import { type RouteName, routes } from '../src/routes.ts'
 
 /** What the contract says in words, held against the table in which the server reads it. */
 

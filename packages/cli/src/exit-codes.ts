@@ -25,6 +25,7 @@ const EXIT_OF_ERROR = {
   not_found: 'not_found',
   method_not_allowed: 'failed',
   conflict: 'failed',
+  workflow_disabled: 'failed',
   already_member: 'failed',
   agent_offline: 'target',
   idempotency_mismatch: 'failed',

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { oneLine, Time } from './common.ts'
+import { oneLine } from './common.ts'
 
 /** Files that runs are given. */
 
@@ -18,7 +18,6 @@ export const PresignedUpload = z
     file_key: z.string().describe('What a file parameter of a run is set to once the upload is done.'),
     upload_url: z.url().describe('Takes one PUT of the whole file.'),
     upload_headers: z.record(z.string(), z.string()).describe('The PUT must send them unchanged.'),
-    expires_at: Time.describe('When the URL stops working.'),
   })
   .meta({ id: 'PresignedUpload' })
 export type PresignedUpload = z.output<typeof PresignedUpload>
