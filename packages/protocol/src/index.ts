@@ -38,6 +38,7 @@ export {
   parseInputAnswer,
   parseInputRequest,
 } from './file-lines.ts'
+export { safeFileName } from './file-name.ts'
 export {
   type ControlFrame,
   encodeFrame,
