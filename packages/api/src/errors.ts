@@ -14,13 +14,17 @@ export const HTTP_STATUS = {
   already_member: 409,
   agent_offline: 409,
   idempotency_mismatch: 409,
+  length_required: 411,
+  precondition_failed: 412,
   payload_too_large: 413,
+  range_not_satisfiable: 416,
   misdirected_request: 421,
   rate_limited: 429,
   internal: 500,
   target_refused: 502,
   unavailable: 503,
   timeout: 504,
+  storage_full: 507,
 } as const
 
 export type ErrorCode = keyof typeof HTTP_STATUS

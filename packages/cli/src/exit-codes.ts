@@ -29,13 +29,17 @@ const EXIT_OF_ERROR = {
   already_member: 'failed',
   agent_offline: 'target',
   idempotency_mismatch: 'failed',
+  length_required: 'failed',
+  precondition_failed: 'failed',
   payload_too_large: 'failed',
+  range_not_satisfiable: 'failed',
   rate_limited: 'busy',
   internal: 'failed',
   misdirected_request: 'failed',
   target_refused: 'target',
   unavailable: 'busy',
   timeout: 'busy',
+  storage_full: 'busy',
 } as const satisfies Record<ErrorCode, ExitName>
 
 /** The exit code for an error code of the API; a code that this release does not know is a plain failure. */
