@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { type CloseReason, type Hello, LIMITS, type Limits, type StreamHandler } from '@cyberun/protocol'
 import { tryAdoption } from './adopt.ts'
@@ -6,13 +5,14 @@ import { type Greeting, LinkConnection } from './link-connection.ts'
 import type { Log } from './log.ts'
 import { PumpSocket } from './pump-socket.ts'
 import type { Link } from './types.ts'
-import { LINK_SUBPROTOCOL, readUpgrade, refuseUpgrade, writeSwitch } from './upgrade.ts'
+import { LINK_SUBPROTOCOL, readUpgrade, refuseUpgrade, type UpgradeHead, writeSwitch } from './upgrade.ts'
 
 export interface AcceptLinkOptions {
   /** The upgrade request, its socket and the bytes that came after it, as `node:http` hands them over. */
-  request: IncomingMessage
-  socket: Socket
-  head: Buffer
+  request: UpgradeHead
+  /** Or one that was taken over and rests. */
+  socket: Socket | PumpSocket
+  head?: Buffer
   /** For the dialler to sign: base64url. */
   challenge: string
   /** Decides about a hello: a greeting welcomes, a reason is sent as go-away. */
@@ -38,8 +38,14 @@ export class AcceptError extends Error {
  * request was no link, the hello was refused, or the other end went away. Takes the socket over in every case.
  */
 export async function acceptLink(options: AcceptLinkOptions): Promise<Link> {
-  const { request, socket, head } = options
-  const upgrade = readUpgrade(request)
+  if (!(options.socket instanceof PumpSocket)) {
+    options.socket.on('error', () => {
+      // Its end is found out by whoever writes to it next.
+    })
+    await tryAdoption()
+  }
+  const socket = PumpSocket.from(options.socket, options.head)
+  const upgrade = readUpgrade(options.request)
   if (upgrade.kind === 'invalid') {
     refuseUpgrade(socket, upgrade.status, { error_message: upgrade.message }, { 'Sec-WebSocket-Version': '13' })
     throw new AcceptError({ code: 'refused', message: upgrade.message })
@@ -49,12 +55,8 @@ export async function acceptLink(options: AcceptLinkOptions): Promise<Link> {
     refuseUpgrade(socket, 400, { error_message: message })
     throw new AcceptError({ code: 'unsupported_version', message })
   }
-  socket.on('error', () => {
-    // Its end is found out by whoever writes to it next.
-  })
-  await tryAdoption()
   writeSwitch(socket, upgrade.key, LINK_SUBPROTOCOL, { 'Cyberun-Challenge': options.challenge })
-  return greet(options, PumpSocket.from(socket, head))
+  return greet(options, socket)
 }
 
 async function greet(options: AcceptLinkOptions, socket: PumpSocket): Promise<Link> {

@@ -9,6 +9,7 @@ export { type DialWebsocketOptions, dialWebSocket } from './dial-websocket.ts'
 export { streamToDuplex } from './duplex.ts'
 export { encodeLine, type HeadHandlers, headEvents, type LineHandlers, lineEvents } from './lines.ts'
 export type { Greeting } from './link-connection.ts'
+export { type PumpEvents, PumpSocket, type WriteOwner } from './pump-socket.ts'
 export {
   type DialAndRelayOptions,
   dialAndRelay,
@@ -16,7 +17,8 @@ export {
   relaySocketToWebSocket,
   relayWebSocket,
 } from './relay.ts'
+export { chunkOf } from './socket-end.ts'
 export { StreamChannel } from './stream-channel.ts'
 export { DialError, type DialFailure } from './transport.ts'
 export type { Link, LinkStats } from './types.ts'
-export { readUpgrade, refuseUpgrade, TCP_SUBPROTOCOL, type UpgradeRequest } from './upgrade.ts'
+export { readUpgrade, refuseUpgrade, TCP_SUBPROTOCOL, type UpgradeHead, type UpgradeRequest } from './upgrade.ts'

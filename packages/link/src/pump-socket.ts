@@ -62,10 +62,13 @@ export class PumpSocket {
     })
     socket.on('end', () => this.#events?.onEnd())
     socket.on('close', () => this.#closed())
+    // It is paused and stays so until `listen`.
+    if (!readBuffers) socket.on('data', (bytes: Buffer) => this.received(bytes))
   }
 
-  /** Takes over a connected socket; `head` is what was already read from it. */
-  static from(socket: Socket, head?: Uint8Array): PumpSocket {
+  /** Takes over a connected socket; `head` is what was already read from it. One that was taken over stays as it is. */
+  static from(socket: Socket | PumpSocket, head?: Uint8Array): PumpSocket {
+    if (socket instanceof PumpSocket) return socket
     socket.pause()
     const reader = new OnRead()
     const adopted = adoptSocket(socket, reader.options)
@@ -101,7 +104,7 @@ export class PumpSocket {
     })
   }
 
-  /** Starts reading. What happened before is told at once. */
+  /** Starts reading, for `events` instead of whoever listened before. What happened before is told at once. */
   listen(events: PumpEvents): void {
     this.#events = events
     if (this.#head && this.#head.length > 0) {
@@ -113,8 +116,14 @@ export class PumpSocket {
       events.onClose(this.#error)
       return
     }
-    if (!this.#buffers) this.#socket.on('data', (bytes: Buffer) => this.received(bytes))
     if (!this.#isPaused) this.#socket.resume()
+  }
+
+  /** Reads no more and tells nothing, until somebody else listens. */
+  rest(): void {
+    this.#events = undefined
+    this.#isPaused = false
+    this.#socket.pause()
   }
 
   /** Reads of about what `room` says, where the socket reads into our buffers. */
@@ -144,9 +153,18 @@ export class PumpSocket {
     return this.#completions - (writeQueueSize(this.#socket) ?? 0)
   }
 
-  /** The address of the other end, for logs. */
+  /** The address of the other end. */
   get remoteAddress(): string | undefined {
     return this.#socket.remoteAddress
+  }
+
+  /** The address that the other end connected to. */
+  get localAddress(): string | undefined {
+    return this.#socket.localAddress
+  }
+
+  get isSecure(): boolean {
+    return this.#socket instanceof TLSSocket
   }
 
   /** Writes `bytes`. They must stay unchanged until `owner` is told. */
@@ -198,6 +216,11 @@ export class PumpSocket {
   /** Sends FIN after what is queued. */
   end(): void {
     this.#socket.end()
+  }
+
+  /** Closes once what is queued has left. */
+  destroySoon(): void {
+    this.#socket.destroySoon()
   }
 
   /** Closes now; the queue is dropped. */

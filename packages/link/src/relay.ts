@@ -10,7 +10,11 @@ import { timeLimit } from './time-limit.ts'
  * Joins a stream and a connected socket, which nobody else may use any more. FIN and RST of each reach the other.
  * `bytesIn` came out of the stream. Resolves, never rejects, when both are closed.
  */
-export function relaySocket(stream: LinkStream, socket: Socket, options?: RelayOptions): Promise<RelayResult> {
+export function relaySocket(
+  stream: LinkStream,
+  socket: Socket | PumpSocket,
+  options?: RelayOptions,
+): Promise<RelayResult> {
   return relay(stream, new SocketEnd(PumpSocket.from(socket)), options)
 }
 

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
+import type { PumpSocket } from './pump-socket.ts'
 
 /** The subprotocol of a link. */
 export const LINK_SUBPROTOCOL = 'cyberun.v1'
@@ -21,13 +21,16 @@ export const acceptValue = (key: string): string =>
     .update(key + GUID)
     .digest('base64')
 
+/** What is asked of a request to become a WebSocket: as `node:http` has it. */
+export type UpgradeHead = Pick<IncomingMessage, 'method' | 'headers'>
+
 /** A request to become a WebSocket, judged: what to answer with, or why not and with which status. */
 export type UpgradeRequest =
   | { kind: 'valid'; key: string; subprotocols: readonly string[] }
   | { kind: 'invalid'; status: 400 | 405 | 426; message: string }
 
 /** Judges a request by RFC 6455, section 4.2.1. Who may connect is not asked here. */
-export function readUpgrade(request: IncomingMessage): UpgradeRequest {
+export function readUpgrade(request: UpgradeHead): UpgradeRequest {
   const { headers, method } = request
   const key = headers['sec-websocket-key'] ?? ''
   if (method !== 'GET') return { kind: 'invalid', status: 405, message: 'A WebSocket begins with GET.' }
@@ -47,7 +50,7 @@ export function readUpgrade(request: IncomingMessage): UpgradeRequest {
 
 /** Writes the 101 that answers `key`. */
 export function writeSwitch(
-  socket: Socket,
+  socket: PumpSocket,
   key: string,
   subprotocol: string | undefined,
   headers: Record<string, string>,
@@ -59,12 +62,12 @@ export function writeSwitch(
     ...(subprotocol !== undefined && { 'Sec-WebSocket-Protocol': subprotocol }),
     ...headers,
   }
-  socket.write(`HTTP/1.1 101 Switching Protocols\r\n${renderHeaders(fields)}\r\n`)
+  socket.write(Buffer.from(`HTTP/1.1 101 Switching Protocols\r\n${renderHeaders(fields)}\r\n`, 'latin1'))
 }
 
 /** Answers an upgrade with an ordinary HTTP response, as JSON, and closes. The socket must not be used afterwards. */
 export function refuseUpgrade(
-  socket: Socket,
+  socket: PumpSocket,
   status: number,
   body: { error_message: string; error_code?: string },
   headers: Record<string, string> = {},
@@ -76,12 +79,10 @@ export function refuseUpgrade(
     Connection: 'close',
     ...headers,
   }
-  socket.on('error', () => {
-    // The other end may be gone already; there is nobody left to tell.
-  })
-  socket.end(`HTTP/1.1 ${status} ${STATUS_TEXT[status] ?? 'Refused'}\r\n${renderHeaders(fields)}\r\n${json}`, () =>
-    socket.destroySoon(),
+  socket.write(
+    Buffer.from(`HTTP/1.1 ${status} ${STATUS_TEXT[status] ?? 'Refused'}\r\n${renderHeaders(fields)}\r\n${json}`),
   )
+  socket.destroySoon()
 }
 
 const STATUS_TEXT: Record<number, string> = {

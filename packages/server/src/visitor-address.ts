@@ -1,5 +1,10 @@
-import type { IncomingMessage } from 'node:http'
 import { BlockList, isIP } from 'node:net'
+
+/** What of a request tells who made it; one of `node:http` is such. */
+export interface Asked {
+  socket: { readonly remoteAddress?: string | undefined }
+  headers: { readonly [name: string]: string | string[] | undefined }
+}
 
 export interface VisitorAddress {
   /** True for the address of a configured proxy. */
@@ -8,7 +13,7 @@ export interface VisitorAddress {
    * The address of whoever made the request: the peer of the socket, or behind trusted proxies the last entry of
    * `X-Forwarded-For` that none of them is. Entries left of it were written by the caller and prove nothing.
    */
-  of(request: IncomingMessage): string
+  of(request: Asked): string
 }
 
 /** `trustedProxies`: addresses and ranges (`10.0.0.0/8`), already validated by the settings. */
@@ -26,6 +31,7 @@ export function createVisitorAddress(trustedProxies: readonly string[]): Visitor
     isTrusted,
     of(request) {
       let address = plain(request.socket.remoteAddress ?? '')
+      if (!isTrusted(address)) return address
       const forwarded = String(request.headers['x-forwarded-for'] ?? '').split(',')
       while (isTrusted(address)) {
         const previous = plain((forwarded.pop() ?? '').trim())

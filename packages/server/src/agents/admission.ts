@@ -1,5 +1,5 @@
-import type { IncomingMessage } from 'node:http'
 import { ApiError } from '@cyberun/api'
+import type { UpgradeHead } from '@cyberun/link'
 import { parseKey } from '@cyberun/protocol'
 import type { Caller, Identity } from '../identity/identity.ts'
 
@@ -14,7 +14,7 @@ export interface AgentCaller {
  * different key, and `rate_limited` after too many wrong ones from `address`.
  */
 export async function admitAgent(
-  request: IncomingMessage,
+  request: UpgradeHead,
   address: string,
   identity: Pick<Identity, 'authenticate'>,
 ): Promise<AgentCaller> {

@@ -1,15 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
-import { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
 import { ApiError } from '@cyberun/api'
-import { acceptLink, type Greeting, type Link, refuseUpgrade } from '@cyberun/link'
+import { acceptLink, type Greeting, type Link, type PumpSocket, refuseUpgrade } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import { type CloseReason, type Hello, type StreamHandler, unreachable } from '@cyberun/protocol'
 import type { Bus } from '../bus.ts'
 import type { Identity } from '../identity/identity.ts'
 import { noteAgentHeard } from '../store/agents.ts'
 import type { Store } from '../store/store.ts'
+import type { Asked } from '../visitor-address.ts'
 import { AcceptRate } from './accept-rate.ts'
 import { type AgentCaller, admitAgent } from './admission.ts'
 import { AgentStreams } from './agent-streams.ts'
@@ -18,7 +16,7 @@ import { createKeyWatch, type KeyWatch } from './key-watch.ts'
 import { AGENTS_LIMITS, type AgentsLimits } from './limits.ts'
 import { type AgentConnection, AgentRegistry } from './registry.ts'
 import { isProbe, type Seat, seatAgent, welcomeFrom } from './seat.ts'
-import type { AgentCounts, Agents } from './types.ts'
+import type { AgentCounts, AgentRequest, Agents } from './types.ts'
 
 export interface AgentsOptions {
   identity: Pick<Identity, 'authenticate'>
@@ -30,7 +28,7 @@ export interface AgentsOptions {
   /** From [0, 1). */
   random(): number
   /** The IP address of whoever made a request, for the limits on guessing keys. */
-  addressOf(request: IncomingMessage): string
+  addressOf(request: Asked): string
   gatewayId: string
   limits?: Partial<AgentsLimits>
 }
@@ -87,20 +85,13 @@ class AgentsHere implements Agents {
     return { linked: this.#links.size, between: this.#registry.between, streams, queuedBytes }
   }
 
-  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    if (!(socket instanceof Socket)) {
-      socket.destroy()
-      return
-    }
-    // Until the link owns the socket nobody else listens, and an error without a listener ends the process.
-    socket.on('error', ignore)
+  handleUpgrade(request: AgentRequest, socket: PumpSocket): void {
     this.#admit(request)
       .then(
-        (caller) => this.#accept(caller, request, socket, head),
+        (caller) => this.#accept(caller, request, socket),
         (error: unknown) => this.#refuse(request, socket, error),
       )
       .catch((error: unknown) => this.#options.log.debug({ error }, 'agent.handshake_failed'))
-      .finally(() => socket.off('error', ignore))
   }
 
   async stop(signal: AbortSignal): Promise<void> {
@@ -118,7 +109,7 @@ class AgentsHere implements Agents {
     await Promise.allSettled(this.#notes)
   }
 
-  async #admit(request: IncomingMessage): Promise<AgentCaller> {
+  async #admit(request: AgentRequest): Promise<AgentCaller> {
     if (this.#stopping) throw busy('This server is stopping; it will be back.', this.#limits.stopRetrySpreadMs)
     if (this.#links.size >= this.#limits.links) {
       throw busy('This server holds as many agents as it can.', this.#limits.longestRetryAfterMs)
@@ -130,14 +121,13 @@ class AgentsHere implements Agents {
     return caller
   }
 
-  async #accept(caller: AgentCaller, request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+  async #accept(caller: AgentCaller, request: AgentRequest, socket: PumpSocket): Promise<void> {
     const challenge = randomBytes(32).toString('base64url')
     const guest: Guest = { streams: undefined }
     let seat: Seat | undefined
     const link = await acceptLink({
       request,
       socket,
-      head,
       challenge,
       welcome: async (hello) => {
         const outcome = isProbe(hello) ? this.#admitProbe() : await this.#seatFor(caller, hello, challenge)
@@ -276,8 +266,7 @@ class AgentsHere implements Agents {
     void noted.finally(() => this.#notes.delete(noted))
   }
 
-  #refuse(request: IncomingMessage, socket: Socket, error: unknown): void {
-    if (socket.destroyed) return
+  #refuse(request: AgentRequest, socket: PumpSocket, error: unknown): void {
     const known =
       error instanceof ApiError ? error : new ApiError('internal', 'This is a fault of the server; see its log.')
     const fields = { address: this.#options.addressOf(request), error_code: known.code, hint: known.message }
@@ -310,8 +299,6 @@ function serveStreamsOf(guest: Guest): StreamHandler {
 function busy(message: string, retryAfterMs: number): ApiError {
   return new ApiError('unavailable', message, { retryAfterSeconds: Math.max(1, Math.ceil(retryAfterMs / 1000)) })
 }
-
-function ignore(): void {}
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -1,7 +1,6 @@
-import type { IncomingMessage } from 'node:http'
-import type { Duplex } from 'node:stream'
 import type { AgentView } from '@cyberun/api'
-import type { Link } from '@cyberun/link'
+import type { Link, PumpSocket, UpgradeHead } from '@cyberun/link'
+import type { Asked } from '../visitor-address.ts'
 
 /**
  * `linked`: there is a live link. `between`: the link was lost less than the resume window ago, or this server started
@@ -21,10 +20,13 @@ export interface AgentLinks {
   nextLink(teamId: string, agentId: string, signal: AbortSignal): Promise<Link | undefined>
 }
 
+/** An agent's request for a link. */
+export type AgentRequest = UpgradeHead & Asked
+
 /** The agents connected to this server. */
 export interface Agents extends AgentLinks {
-  /** Answers the upgrade of `/agent`, with a link or with a refusal. Owns the socket from here on; never throws. */
-  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
+  /** Answers the upgrade of `/agent`, with a link or with a refusal. Owns the resting socket from here on; never throws. */
+  handleUpgrade(request: AgentRequest, socket: PumpSocket): void
   list(teamId: string): AgentView[]
   get(teamId: string, agentId: string): AgentView | undefined
   /**

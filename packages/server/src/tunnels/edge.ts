@@ -1,6 +1,7 @@
 import { createServer, type Server, type ServerOptions } from 'node:http'
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import { PumpSocket, tryAdoption } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { Agents } from '../agents/types.ts'
 import type { Routing } from '../routing/routing.ts'
@@ -76,6 +77,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     tls && createTlsServer({ ...settings, allowHalfOpen: true, ...(await readCertificate(tls)), minVersion: 'TLSv1.2' })
   const server: Server<typeof VisitorRequest, typeof VisitorResponse> = secure ?? createServer(settings)
   server.maxHeadersCount = EDGE_LIMITS.headFields
+  await tryAdoption()
   const stopLooking = secure && tls ? reloadOnChange(secure, tls, log) : () => {}
   const port = await listen(server, options.host, options.port)
   const url = options.publicUrl ?? `${tls ? 'https' : 'http'}://${nameOf(options.host)}:${port}`
@@ -152,7 +154,7 @@ function handle(server: EdgeServer, front: VisitorFront, options: EdgeOptions): 
     // From here on it is a link, or a visit of a tunnel: ended by whoever has those.
     sockets.delete(socket)
     if (isAgentPath(request.url ?? '')) {
-      options.agents.handleUpgrade(request, socket, early)
+      options.agents.handleUpgrade(request, PumpSocket.from(socket, early))
       return
     }
     response.shouldKeepAlive = false

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer as createHttpServer, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -12,7 +12,7 @@ import {
   parseAgentConfig,
   runAgent,
 } from '@cyberun/agent'
-import { dialLink, type Greeting, type Link, type StreamHandler } from '@cyberun/link'
+import { dialLink, type Greeting, type Link, PumpSocket, type StreamHandler, tryAdoption } from '@cyberun/link'
 import { createLog, type Log } from '@cyberun/link/log'
 import { onTestFinished, vi } from 'vitest'
 import { createAgents } from '../../../server/src/agents/agents.ts'
@@ -94,7 +94,10 @@ export async function agentsWorld(options: WorldOptions = {}): Promise<AgentsWor
   async function listen(): Promise<void> {
     const listening = options.tls ? createHttpsServer(options.tls) : createHttpServer()
     server = listening
-    listening.on('upgrade', (request, socket, head) => agents.handleUpgrade(request, socket, head))
+    listening.on('upgrade', (request, socket, head) => {
+      agents.handleUpgrade(request, PumpSocket.from(socket as Socket, head))
+    })
+    await tryAdoption()
     await new Promise<void>((resolve, reject) => {
       listening.once('error', reject)
       listening.listen(port, host, resolve)
