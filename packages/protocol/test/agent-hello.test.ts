@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { AGENT_LIMITS, parseAgentHello } from '../src/agent-hello.ts'
-import { parseAgentLine, parseServerLine } from '../src/control-lines.ts'
+import { INVENTORY_LIMITS, parseAgentLine, parseServerLine } from '../src/control-lines.ts'
 import { FieldError } from '../src/fields.ts'
 import type { JsonObject } from '../src/model.ts'
 
@@ -118,6 +118,40 @@ describe('lines of the control stream', () => {
     expect(parseAgentLine(JSON.stringify(beat))).toEqual(beat)
     expect(parseServerLine('{"type":"heartbeat_ok","sequence":7}')).toEqual({ type: 'heartbeat_ok', sequence: 7 })
   })
+
+  test('heartbeats may say how the tools do, and how much more would be taken', () => {
+    const tools = [
+      { type: 'demo', version: '1', state: 'ready' },
+      { type: 'comfyui', version: '0.3.64', state: 'unhealthy', reason: 'the queue does not move' },
+    ]
+    const beat = { type: 'heartbeat', sequence: 7, system_stats: STATS, tools, free_slots: 1 }
+    expect(parseAgentLine(JSON.stringify(beat))).toEqual(beat)
+  })
+
+  test('inventories', () => {
+    const part = { type: 'inventory', part: 2, parts: 3, models: ['sd/xl.safetensors'], node_classes: ['KSampler'] }
+    expect(parseAgentLine(JSON.stringify(part))).toEqual(part)
+  })
+
+  test.each([
+    { part: 4 },
+    { part: 0 },
+    { parts: INVENTORY_LIMITS.parts + 1 },
+    { models: 'all' },
+    { models: ['a\u0000b'] },
+    { node_classes: [1] },
+  ])('an inventory with %j is refused', (wrong) => {
+    const part = { type: 'inventory', part: 1, parts: 3, models: [], node_classes: [], ...wrong }
+    expect(() => parseAgentLine(JSON.stringify(part))).toThrow(FieldError)
+  })
+
+  test.each([{ free_slots: -1 }, { tools: {} }, { tools: [{ type: 'demo', version: '1', state: 'asleep' }] }])(
+    'a heartbeat with %j is refused',
+    (wrong) => {
+      const beat = { type: 'heartbeat', sequence: 7, system_stats: STATS, ...wrong }
+      expect(() => parseAgentLine(JSON.stringify(beat))).toThrow(FieldError)
+    },
+  )
 
   test('types of a later version are skipped', () => {
     expect(parseAgentLine('{"type":"weather"}')).toBeUndefined()
