@@ -7,10 +7,19 @@ import {
   type ServerLine,
   unreachable,
 } from '@cyberun/protocol'
+import { InventoryParts } from './inventory.ts'
 import type { AgentsLimits } from './limits.ts'
 import type { AgentRecord } from './view.ts'
 
-/** Serves the streams that an agent opens on one link: one `control`, a few `echo`. */
+/** What a seated agent's streams reach. */
+export interface StreamServices {
+  /** The agent said something new of itself. */
+  reported(what: 'heartbeat' | 'inventory'): void
+  /** Owns a stream about tasks. */
+  serveTaskStream(stream: LinkStream): void
+}
+
+/** Serves the streams that an agent opens on one link: one `control`, a few `echo`, and those about tasks. */
 export class AgentStreams {
   readonly #record: AgentRecord | undefined
   readonly #limits: AgentsLimits
@@ -18,6 +27,8 @@ export class AgentStreams {
   #link: Link | undefined
   #control: LinkStream | undefined
   #echoes: Set<LinkStream> | undefined
+  #services: StreamServices | undefined
+  readonly #inventory = new InventoryParts()
 
   /** Heartbeats go into `record`. Without one the link only measures: it gets echo streams and nothing else. */
   constructor(record: AgentRecord | undefined, limits: AgentsLimits, now: () => number) {
@@ -31,6 +42,11 @@ export class AgentStreams {
     this.#link = link
   }
 
+  /** The agent has its place now. */
+  seated(services: StreamServices): void {
+    this.#services = services
+  }
+
   serve(stream: LinkStream): void {
     switch (stream.init.target.kind) {
       case 'control':
@@ -42,6 +58,9 @@ export class AgentStreams {
       case 'task':
       case 'artifact':
       case 'input':
+        if (this.#services) this.#services.serveTaskStream(stream)
+        else stream.reset('unsupported')
+        return
       case 'tcp':
         stream.reset('unsupported')
         return
@@ -86,11 +105,9 @@ export class AgentStreams {
         this.#fault(`more than ${controlLines} control lines in ${controlLinesWindowMs / 1000} s`)
         return
       }
-      const heartbeat = this.#readLine(line)
-      if (heartbeat?.type !== 'heartbeat') return
-      record.lastHeartbeatAt = now
-      record.systemStats = heartbeat.system_stats
-      const answer: ServerLine = { type: 'heartbeat_ok', sequence: heartbeat.sequence }
+      const sequence = this.#takeLine(line, record, now)
+      if (sequence === undefined) return
+      const answer: ServerLine = { type: 'heartbeat_ok', sequence }
       // An agent that writes and never reads gets no more answers rather than our memory.
       if (stream.queuedBytes < controlQueuedBytes) stream.write(encodeLine(answer))
     }
@@ -105,15 +122,34 @@ export class AgentStreams {
     )
   }
 
-  /** Undefined for a line of a type this release does not know, which is skipped, and for one that ends the link. */
-  #readLine(line: string): AgentLine | undefined {
+  /** Keeps what the line says. The number of a heartbeat, which is to be answered; undefined for any other line. */
+  #takeLine(line: string, record: AgentRecord, now: number): number | undefined {
     try {
-      return parseAgentLine(line)
+      const said = parseAgentLine(line)
+      // Of a type this release does not know.
+      if (said === undefined) return undefined
+      if (said.type === 'heartbeat') {
+        this.#takeHeartbeat(said, record, now)
+        return said.sequence
+      }
+      const inventory = this.#inventory.take(said)
+      if (inventory === undefined) return undefined
+      record.inventory = inventory
+      this.#services?.reported('inventory')
+      return undefined
     } catch (error) {
       if (!(error instanceof FieldError)) throw error
       this.#fault(error.message)
       return undefined
     }
+  }
+
+  #takeHeartbeat(said: Extract<AgentLine, { type: 'heartbeat' }>, record: AgentRecord, now: number): void {
+    record.lastHeartbeatAt = now
+    record.systemStats = said.system_stats
+    record.freeSlots = said.free_slots
+    if (said.tools) record.tools = said.tools
+    this.#services?.reported('heartbeat')
   }
 
   #fault(message: string): void {

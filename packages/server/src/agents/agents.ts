@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { ApiError } from '@cyberun/api'
-import { acceptLink, type Greeting, type Link, type PumpSocket, refuseUpgrade } from '@cyberun/link'
+import { acceptLink, type Greeting, type Link, type LinkStream, type PumpSocket, refuseUpgrade } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import { type CloseReason, type Hello, type StreamHandler, unreachable } from '@cyberun/protocol'
 import type { Bus } from '../bus.ts'
@@ -14,9 +14,9 @@ import { AgentStreams } from './agent-streams.ts'
 import { agentIdTaken, CLOSING } from './closing.ts'
 import { createKeyWatch, type KeyWatch } from './key-watch.ts'
 import { AGENTS_LIMITS, type AgentsLimits } from './limits.ts'
-import { type AgentConnection, AgentRegistry } from './registry.ts'
+import { AgentRegistry } from './registry.ts'
 import { isProbe, type Seat, seatAgent, welcomeFrom } from './seat.ts'
-import type { AgentCounts, AgentRequest, Agents } from './types.ts'
+import type { AgentConnection, AgentCounts, AgentRequest, Agents, AgentTasks } from './types.ts'
 
 export interface AgentsOptions {
   identity: Pick<Identity, 'authenticate'>
@@ -51,6 +51,7 @@ class AgentsHere implements Agents {
   /** Notes being written to the store: `stop` waits for them. */
   readonly #notes = new Set<Promise<void>>()
   #stopping = false
+  #tasks: AgentTasks | undefined
 
   constructor(options: AgentsOptions) {
     this.#options = options
@@ -72,8 +73,14 @@ class AgentsHere implements Agents {
   nextLink: Agents['nextLink'] = (teamId, agentId, signal) => this.#registry.nextLink(teamId, agentId, signal)
   list: Agents['list'] = (teamId) => this.#registry.list(teamId)
   get: Agents['get'] = (teamId, agentId) => this.#registry.get(teamId, agentId)
+  hasTunnel: Agents['hasTunnel'] = (teamId, agentId) => this.#registry.hasTunnel(teamId, agentId)
   holdTunnel: Agents['holdTunnel'] = (teamId, agentId, sessionId) =>
     this.#registry.holdTunnel(teamId, agentId, sessionId)
+
+  serveTasks(tasks: AgentTasks): void {
+    this.#tasks = tasks
+    this.#registry.serveTasks(tasks)
+  }
 
   get counts(): AgentCounts {
     let streams = 0
@@ -122,6 +129,7 @@ class AgentsHere implements Agents {
   }
 
   async #accept(caller: AgentCaller, request: AgentRequest, socket: PumpSocket): Promise<void> {
+    const dialledAt = this.#options.now()
     const challenge = randomBytes(32).toString('base64url')
     const guest: Guest = { streams: undefined }
     let seat: Seat | undefined
@@ -140,7 +148,7 @@ class AgentsHere implements Agents {
       log: this.#options.log,
     })
     guest.streams?.on(link)
-    if (seat) this.#seat({ ...seat, link, isDraining: false })
+    if (seat) this.#seat({ ...seat, dialledAt, link, isDraining: false }, guest.streams)
     else this.#probe(link, caller)
   }
 
@@ -169,7 +177,7 @@ class AgentsHere implements Agents {
   }
 
   /** Lists an agent whose link is made, unless something came in between. */
-  #seat(connection: AgentConnection): void {
+  #seat(connection: AgentConnection, streams: AgentStreams | undefined): void {
     const { teamId, credentialId, link, record } = connection
     if (this.#stopping || this.#keys.endedLately(teamId, credentialId)) {
       link.close(this.#stopping ? CLOSING.stopping : CLOSING.revoked)
@@ -185,6 +193,11 @@ class AgentsHere implements Agents {
         return
       case 'attached':
         this.#hold(connection, outcome.former)
+        streams?.seated({
+          reported: (what) => this.#tasks?.reported(connection, what),
+          serveTaskStream: (stream) => this.#serveTaskStream(stream, connection),
+        })
+        this.#tasks?.linked(connection)
         return
       default:
         unreachable(outcome)
@@ -208,10 +221,16 @@ class AgentsHere implements Agents {
     void this.#watch(connection)
   }
 
+  #serveTaskStream(stream: LinkStream, connection: AgentConnection): void {
+    if (this.#tasks) this.#tasks.serveStream(stream, connection)
+    else stream.reset('unsupported')
+  }
+
   /** Follows a link to its end. Never rejects. */
   async #watch(connection: AgentConnection): Promise<void> {
-    await connection.link.goingAway
+    const going = await connection.link.goingAway
     connection.isDraining = true
+    this.#tasks?.unlinked(connection, going)
     this.#unseat(connection, await connection.link.closed)
   }
 

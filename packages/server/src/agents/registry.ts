@@ -1,22 +1,8 @@
 import type { AgentView } from '@cyberun/api'
 import type { Link } from '@cyberun/link'
 import type { AgentsLimits } from './limits.ts'
-import type { Presence } from './types.ts'
-import { type AgentRecord, agentView } from './view.ts'
-
-/** One agent's link, accepted, with the key it was made with: what ends when the key does. */
-export interface AgentConnection {
-  readonly teamId: string
-  readonly credentialId: string
-  /** The machine's public key, base64url. */
-  readonly machineKey: string
-  /** Fences the agent's older links. */
-  readonly generation: number
-  readonly record: AgentRecord
-  readonly link: Link
-  /** Said go-away: the link finishes what it carries, and the agent's next one does not evict it. */
-  isDraining: boolean
-}
+import type { AgentConnection, AgentTasks, Presence } from './types.ts'
+import { agentView } from './view.ts'
 
 export type AttachOutcome =
   | { kind: 'attached'; former: AgentConnection | undefined }
@@ -44,12 +30,18 @@ export class AgentRegistry {
   readonly #limits: AgentsLimits
   readonly #now: () => number
   readonly #startedAt: number
+  #tasks: AgentTasks | undefined
 
   constructor(gatewayId: string, limits: AgentsLimits, now: () => number) {
     this.#gatewayId = gatewayId
     this.#limits = limits
     this.#now = now
     this.#startedAt = now()
+  }
+
+  /** Who knows what agents are doing. */
+  serveTasks(tasks: AgentTasks): void {
+    this.#tasks = tasks
   }
 
   /** Lists a connection in place of the agent's former one; or says why not, and changes nothing. */
@@ -129,12 +121,20 @@ export class AgentRegistry {
   holdTunnel(teamId: string, agentId: string, sessionId: string): () => void {
     const key = keyOf(teamId, agentId)
     const sessions = this.#tunnels.get(key) ?? new Set()
+    const isFirst = sessions.size === 0
     sessions.add(sessionId)
     this.#tunnels.set(key, sessions)
+    if (isFirst) this.#tasks?.tunnelChanged(teamId, agentId)
     return () => {
       sessions.delete(sessionId)
-      if (sessions.size === 0 && this.#tunnels.get(key) === sessions) this.#tunnels.delete(key)
+      if (sessions.size > 0 || this.#tunnels.get(key) !== sessions) return
+      this.#tunnels.delete(key)
+      this.#tasks?.tunnelChanged(teamId, agentId)
     }
+  }
+
+  hasTunnel(teamId: string, agentId: string): boolean {
+    return this.#tunnels.has(keyOf(teamId, agentId))
   }
 
   /** How many agents are listed without a link. */
@@ -156,9 +156,12 @@ export class AgentRegistry {
 
   #view({ connection, state }: Listed): AgentView {
     const { teamId, record, link } = connection
+    const { agent_id: agentId } = record.hello
     return agentView(record, {
       gatewayId: this.#gatewayId,
-      tunnelOpen: this.#tunnels.has(keyOf(teamId, record.hello.agent_id)),
+      tunnelOpen: this.hasTunnel(teamId, agentId),
+      stalled: this.#tasks?.isStalled(teamId, agentId) ?? false,
+      tasks: this.#tasks?.tasksOf(teamId, agentId) ?? [],
       roundTripMs: state.kind === 'linked' ? link.roundTripMs : undefined,
     })
   }

@@ -1,14 +1,22 @@
 import type { Greeting } from '@cyberun/link'
-import { type AgentHello, type CloseReason, FieldError, type Hello, parseAgentHello } from '@cyberun/protocol'
+import {
+  type AgentHello,
+  CAPABILITIES,
+  type CloseReason,
+  FieldError,
+  type Hello,
+  parseAgentHello,
+} from '@cyberun/protocol'
 import { claimAgent } from '../store/agents.ts'
 import type { Store } from '../store/store.ts'
 import type { AgentCaller } from './admission.ts'
 import { agentIdTaken, CLOSING } from './closing.ts'
 import { machineProven } from './machine-proof.ts'
-import type { AgentConnection } from './registry.ts'
+import type { AgentConnection } from './types.ts'
+import type { AgentRecord } from './view.ts'
 
 /** An agent that may take its place once its link is made. */
-export type Seat = Omit<AgentConnection, 'link' | 'isDraining'>
+export type Seat = Omit<AgentConnection, 'link' | 'isDraining' | 'dialledAt'>
 
 /** A hello that is no agent's: of a link that only measures (`cyberun doctor`). */
 export function isProbe(hello: Hello): boolean {
@@ -61,12 +69,16 @@ export async function seatAgent(
   )
   if (claim.kind === 'taken') return agentIdTaken(agent.agent_id, here.resumeWindowMs)
   const { machine: _, system_stats: systemStats, ...said } = agent
-  const record = {
+  const takesTasks = hello.capabilities.includes(CAPABILITIES.tasks)
+  const record: AgentRecord = {
     hello: said,
     connectedAt: at,
     tasksCompleted: claim.tasksCompleted,
     lastHeartbeatAt: at,
     systemStats,
+    tools: takesTasks ? said.tools.map((tool) => ({ ...tool, state: 'ready' })) : [],
+    freeSlots: undefined,
+    inventory: undefined,
   }
   return { teamId, credentialId, machineKey, generation: claim.generation, record }
 }

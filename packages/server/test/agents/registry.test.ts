@@ -2,7 +2,8 @@ import type { Link } from '@cyberun/link'
 import type { CloseReason, Welcome } from '@cyberun/protocol'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { AGENTS_LIMITS } from '../../src/agents/limits.ts'
-import { type AgentConnection, AgentRegistry } from '../../src/agents/registry.ts'
+import { AgentRegistry } from '../../src/agents/registry.ts'
+import type { AgentConnection } from '../../src/agents/types.ts'
 import { AgentUnreachableError, createRouting, PARKING_MS } from '../../src/routing/routing.ts'
 
 const LIMITS = { ...AGENTS_LIMITS, resumeWindowMs: 10_000, waitersPerAgent: 2, waiters: 3 }
@@ -36,6 +37,7 @@ function connection(
     credentialId: 'credential-1',
     machineKey: options.machine ?? 'machine-1',
     generation,
+    dialledAt: 0,
     link: fakeLink(),
     isDraining: false,
     record: {
@@ -54,6 +56,9 @@ function connection(
       tasksCompleted: 3,
       lastHeartbeatAt: 5_000,
       systemStats: stats,
+      tools: [],
+      freeSlots: undefined,
+      inventory: undefined,
     },
   }
 }
