@@ -1,4 +1,4 @@
-/** Where an object's bytes are. Ours, never a caller's text: `[a-z0-9-]{1,64}`, and never used twice. */
+/** Where an object's bytes are. Ours, never a caller's text: `[a-z0-9-]{4,64}`, and never used twice. */
 export type ObjectKey = string
 
 /** Bytes `start` to `end`, both included, as in a Range field. */
@@ -12,7 +12,7 @@ export interface StagedObject {
   readonly size: number
   /** SHA-256 of all its bytes, hex. */
   readonly sha256: string
-  /** Makes it readable under its key, all at once. It is on disk when this resolves. */
+  /** Makes it readable under its key, all at once. It is durable when this resolves. Throws `StorageFullError`. */
   commit(): Promise<void>
   /** Forgets it. Harmless when its bytes are gone already. */
   discard(): Promise<void>
@@ -21,19 +21,17 @@ export interface StagedObject {
 export interface WriteOptions {
   /** More than this is `ObjectTooLargeError`. */
   maxBytes: number
-  /** Ends the write; what came so far is dropped, or kept as `resume` says. */
-  signal: AbortSignal
   /**
    * Keeps the bytes of a write that was cut short under this name, made like a key, and goes on after the first `from`
-   * bytes kept there (`resumableBytes`). One write with a name at a time. A store that cannot starts at 0.
+   * bytes kept there (`resumableBytes`). One write with a name at a time.
    */
   resume?: { name: string; from: number }
 }
 
-/** An object as `list` finds it, committed or left behind by a write that never ended. */
+/** An object as `list` finds it. */
 export interface StoredObject {
   key: ObjectKey
-  /** When its bytes were last written, by the object store's clock. */
+  /** When its bytes were last written, by the object store's clock, in milliseconds since 1970. */
   modifiedAt: number
 }
 
@@ -43,23 +41,19 @@ export interface StoredObject {
  */
 export interface ObjectStore {
   /**
-   * Takes all bytes of `source`, each consumed before the next is asked for. Throws `ObjectTooLargeError`,
-   * `StorageFullError`, what `source` throws, or the reason of `signal`; nothing is left then but what `resume` keeps.
+   * Takes all bytes of `source`, each piece consumed before the next is asked for. Throws `ObjectTooLargeError`,
+   * `StorageFullError` or what `source` throws; nothing is left then but what `resume` keeps.
    */
   write(key: ObjectKey, source: AsyncIterable<Uint8Array>, options: WriteOptions): Promise<StagedObject>
-  /** How many bytes of a cut write `write` can go on from. */
+  /** How many bytes of a cut write `write` can go on from; 0 where a store cannot. */
   resumableBytes(name: string): Promise<number>
-  /** Undefined when there is no such object. Reading is lazy: nothing is held open before the first byte is asked for. */
-  read(
-    key: ObjectKey,
-    range: ByteRange | undefined,
-    signal: AbortSignal,
-  ): Promise<AsyncIterable<Uint8Array> | undefined>
+  /** The bytes, or undefined when there is no such object. Nothing is held open before the first piece is asked for. */
+  read(key: ObjectKey, range?: ByteRange): Promise<AsyncIterable<Uint8Array> | undefined>
   /** Harmless for an object that is not there. */
   delete(key: ObjectKey): Promise<void>
   /** Every committed object, in pages. */
   list(): AsyncIterable<StoredObject[]>
-  /** Removes what cut writes left behind, when nothing was added to it since `before`. Returns how many. */
+  /** Removes what cut writes left behind when nothing was added to it since `before`. Returns how many. */
   deleteStaged(before: number): Promise<number>
 }
 
