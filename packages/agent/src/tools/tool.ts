@@ -1,12 +1,12 @@
 import type { Log } from '@cyberun/link/log'
-import type { JsonObject } from '@cyberun/protocol'
+import type { ArtifactRefusal, AttemptOutcome, DeclineReason, JsonObject, ToolType } from '@cyberun/protocol'
 
 /**
  * What does the work on an agent. A tool is one small file and one line in registry.ts; what every tool needs (slots,
  * folders, event numbers, the cancel ladder, re-attachment) is the runner's, in ../tasks.
  */
 
-export type ToolType = 'comfyui' | 'nerfstudio' | 'command' | 'demo'
+export type { ToolType } from '@cyberun/protocol'
 
 /** What the machine offers with a tool, now. */
 export interface ToolOffer {
@@ -50,8 +50,6 @@ export interface Assignment {
   /** Checked and completed with defaults; files as in `workflow`. */
   readonly parameters: JsonObject
   readonly files: readonly InputFile[]
-  /** From the acceptance on; 0 for none. The server ends the attempt, the agent only its own processes. */
-  readonly taskTimeoutMs: number
   readonly requiredModels: readonly string[]
 }
 
@@ -60,25 +58,15 @@ export const FILE_PLACEHOLDER = 'cyberun-file:'
 
 /** Why an assignment is not taken. The server gives the task to another agent, or ends it when it is `invalid`. */
 export interface Decline {
-  readonly reason: 'missing_model' | 'missing_node' | 'tool_unhealthy' | 'no_slot' | 'not_allowed' | 'invalid'
+  readonly reason: DeclineReason
   /** One sentence for the task's owner. */
   readonly message: string
   /** The model or node class that is missing. */
   readonly detail?: string
 }
 
-/** How an attempt ended. `fault` decides whether it is tried again: a client's mistake never is. */
-export type Outcome =
-  | { readonly kind: 'completed'; readonly output: JsonObject }
-  | {
-      readonly kind: 'failed'
-      /** Stable, snake_case. */
-      readonly code: string
-      /** One sentence that says what to do. */
-      readonly message: string
-      readonly fault: 'tool' | 'client' | 'infrastructure' | 'missing'
-    }
-  | { readonly kind: 'cancelled' }
+/** How an attempt ended. A `fault` of `client` is never tried again. */
+export type Outcome = AttemptOutcome
 
 /** How far a run is; every field but `progress` for tools that know it. */
 export interface Progress {
@@ -134,14 +122,28 @@ export interface Run {
   readonly kill: AbortSignal
 }
 
-/** An input file that cannot be had. */
+/** An input file that cannot be had: its time is over, or it is damaged. */
 export class InputError extends Error {
   override readonly name = 'InputError'
 }
 
-/** A file that the server will not keep: too large, of no allowed name. */
+/** A file that the server will not keep. */
 export class ArtifactError extends Error {
   override readonly name = 'ArtifactError'
+  readonly code: ArtifactRefusal
+
+  constructor(code: ArtifactRefusal, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+/**
+ * The reason of the signal of a run whose agent stops, for tools with `resume`: what runs elsewhere is left running, and
+ * the next process of this agent takes it up again. Whatever `run` resolves with is then ignored.
+ */
+export class AgentStopping extends Error {
+  override readonly name = 'AgentStopping'
 }
 
 export interface Tool {

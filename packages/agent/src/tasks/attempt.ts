@@ -1,0 +1,359 @@
+import type { Link, LinkStream } from '@cyberun/link'
+import type { Log } from '@cyberun/link/log'
+import {
+  type AssignLine,
+  type AttemptName,
+  type AttemptOutcome,
+  LinkClosedError,
+  type ServerTaskLine,
+  StreamResetError,
+  unreachable,
+} from '@cyberun/protocol'
+import { AgentStopping, type Assignment, type Outcome, type Run, type Tool } from '../tools/tool.ts'
+import { AttemptRun } from './attempt-run.ts'
+import { CancelLadder } from './cancel-ladder.ts'
+import type { CurrentLink } from './current-link.ts'
+import type { RunLimits } from './limits.ts'
+import { type LiveReports, liveReports } from './live-reports.ts'
+import { Outbox } from './outbox.ts'
+import { CANCELLED, failureOf, fitOutcome, LOST_ON_RESTART, STOPPED } from './outcomes.ts'
+import { AttemptFolder, type AttemptRecord } from './records.ts'
+import { TaskLog } from './task-log.ts'
+import { TaskStream } from './task-stream.ts'
+import type { Turns } from './transfers.ts'
+
+/** What all attempts of an agent share. */
+export interface AttemptWorld {
+  readonly limits: RunLimits
+  readonly log: Log
+  readonly links: CurrentLink
+  readonly turns: Turns
+  /** Where attempts have their folders. */
+  readonly tasksDir: string
+  /** Monotonic milliseconds. */
+  now(): number
+  /** The time of day in milliseconds. */
+  wallMs(): number
+  /** A slot came free, or an attempt is over. */
+  onChange(): void
+}
+
+type AttemptState =
+  | { readonly kind: 'running' }
+  /** Its outcome is written down and waits to be acknowledged. */
+  | { readonly kind: 'finished' }
+  /** Acknowledged, or no longer ours. */
+  | { readonly kind: 'over' }
+
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
+/**
+ * One attempt on this machine, from its acceptance until the server has everything of it or has taken it away. It lives
+ * on while links come and go: each new link is told of it (docs/protocol.md, "Tasks").
+ */
+export class Attempt {
+  readonly name: AttemptName
+  readonly tool: Tool
+  readonly #world: AttemptWorld
+  readonly #assign: AssignLine
+  readonly #folder: AttemptFolder
+  readonly #ladder: CancelLadder
+  readonly #outbox: Outbox
+  readonly #log: TaskLog
+  readonly #live: LiveReports
+  readonly #run: Run
+  readonly #ended = Promise.withResolvers<void>()
+  readonly #gone = Promise.withResolvers<void>()
+  #state: AttemptState = { kind: 'running' }
+  #holdsSlot = true
+  #isCancelled = false
+  #stream: TaskStream | undefined
+  #leaseTimer: NodeJS.Timeout | undefined
+
+  /** `record` is what a former process left of it; else only `assign` is known. */
+  constructor(world: AttemptWorld, tool: Tool, assign: AssignLine, record?: AttemptRecord) {
+    const { limits } = world
+    const folder = new AttemptFolder(world.tasksDir, assign, record !== undefined)
+    this.#world = world
+    this.tool = tool
+    this.#assign = assign
+    this.#folder = folder
+    this.name = { task_id: assign.task_id, fence: assign.fence }
+    this.#ladder = new CancelLadder(limits)
+    this.#outbox = new Outbox(() => folder.within('events'), limits)
+    this.#log = new TaskLog((event) => this.#outbox.push(event), world.wallMs, limits)
+    this.#live = liveReports(
+      {
+        send: (line) => this.#stream?.sendLive(line) ?? false,
+        push: (event) => this.#outbox.push(event),
+        note: (message) => this.#log.note(message),
+      },
+      limits,
+      world.now,
+    )
+    this.#run = new AttemptRun({
+      assignment: assignmentOf(assign),
+      folder,
+      remembered: record?.remembered,
+      ladder: this.#ladder,
+      log: this.#log,
+      links: world.links,
+      turns: world.turns,
+      limits,
+      onProgress: (progress) => this.#live.progress(progress),
+      onPreview: (contentType, bytes) => this.#live.preview(contentType, bytes),
+      onWaitingInTool: (position) => this.#live.waitingInTool(position),
+      onLate: () => this.lose('the server said so on the stream of a file'),
+    })
+  }
+
+  /** Whether the tool still works for it: true until its run has settled, whatever the server thinks of it. */
+  get holdsSlot(): boolean {
+    return this.#holdsSlot
+  }
+
+  get state(): AttemptState['kind'] {
+    return this.#state.kind
+  }
+
+  /** Resolves when nothing of it is left here. */
+  get gone(): Promise<void> {
+    return this.#gone.promise
+  }
+
+  /** Accepts it on the stream that brought it, and runs it. */
+  begin(stream: TaskStream): void {
+    this.#use(stream)
+    stream.send({ type: 'accepted' })
+    this.#lease(this.#assign.resume_window_ms)
+    this.#outbox.connect((json) => stream.sendJson(json), 0)
+    void this.#execute(() => this.tool.run(this.#run, this.#ladder.asked))
+  }
+
+  /** Takes up the run that a former process left. */
+  resume(resume: NonNullable<Tool['resume']>): void {
+    this.#log.note('the agent was restarted during this run: what it had not sent by then is missing here')
+    this.#lease(this.#assign.resume_window_ms)
+    void this.#execute(async () => (await resume.call(this.tool, this.#run, this.#ladder.asked)) ?? LOST_ON_RESTART)
+  }
+
+  /** Reports once more how it ended under a former process. */
+  reportAgain(outcome: AttemptOutcome): void {
+    this.#state = { kind: 'finished' }
+    this.#holdsSlot = false
+    this.#outbox.finish(outcome)
+    void this.#clearUp(Promise.resolve())
+  }
+
+  /** Tells the server over a new link that we still have it; what the older link's stream had to say is repeated. */
+  attach(link: Link): void {
+    if (this.#state.kind === 'over') return
+    this.#drop()
+    let opened: LinkStream
+    try {
+      opened = link.open({ target: { kind: 'task' }, priority: 'control' })
+    } catch (error) {
+      // The next link brings us here again.
+      if (error instanceof LinkClosedError || error instanceof StreamResetError) return
+      throw error
+    }
+    const stream = new TaskStream(opened, SILENT, this.#world.log)
+    this.#use(stream)
+    stream.send({
+      type: 'attach',
+      ...this.name,
+      tool_type: this.#assign.tool_type,
+      last_sequence: this.#outbox.lastSequence,
+      state: this.#state.kind === 'running' ? 'running' : 'finished',
+    })
+  }
+
+  /** It is no longer ours: everything is stopped at once and nothing more is said. Twice is harmless. */
+  lose(why: string): void {
+    if (this.#state.kind === 'over') return
+    this.#world.log.warn({ ...this.name, hint: why }, 'task.lost')
+    this.#state = { kind: 'over' }
+    this.#drop()
+    this.#log.stop()
+    this.#live.stop()
+    this.#ladder.leap(new Error(`the attempt is no longer ours: ${why}`))
+    this.#ended.resolve()
+  }
+
+  /**
+   * The agent stops. A run that the next process can take up is left; any other is ended and reported as one to try
+   * again. Resolves when the tool is done with it and the server has heard, or when `signal` aborts.
+   */
+  async stop(signal: AbortSignal): Promise<void> {
+    const { log, limits } = this.#world
+    if (this.#state.kind === 'running' && this.tool.resume) {
+      log.info({ ...this.name }, 'task.left_for_restart')
+      this.#state = { kind: 'over' }
+      this.#drop()
+      this.#log.stop()
+      this.#live.stop()
+      this.#ladder.climb(new AgentStopping('the agent stops'))
+      return
+    }
+    const reason = new Error('the agent stops')
+    this.#ladder.climb(reason)
+    const kill = setTimeout(() => this.#ladder.leap(reason), limits.stopKillMs)
+    this.#finish(STOPPED)
+    await Promise.race([this.#gone.promise, aborted(signal)])
+    clearTimeout(kill)
+    // Whatever still runs has had its time.
+    this.#ladder.leap(reason)
+  }
+
+  async #execute(work: () => Promise<Outcome>): Promise<void> {
+    const ran = runGuarded(work, this.#world.log, this.name)
+    void ran.then(() => {
+      this.#ladder.stop()
+      this.#holdsSlot = false
+      this.#world.onChange()
+    })
+    void this.#clearUp(ran)
+    const givenUp = this.#ladder.gaveUp.then(() => {
+      this.#world.log.error({ ...this.name, hint: 'its tool did not end it' }, 'task.outlives_its_kill')
+      return CANCELLED
+    })
+    this.#finish(await Promise.race([ran, givenUp]))
+  }
+
+  #finish(outcome: Outcome): void {
+    if (this.#state.kind !== 'running') return
+    const told = this.#isCancelled ? CANCELLED : fitOutcome(outcome, this.#world.limits)
+    this.#state = { kind: 'finished' }
+    clearTimeout(this.#leaseTimer)
+    this.#live.end()
+    this.#log.end()
+    this.#saveUnlessHeard(told)
+    this.#world.log.info({ ...this.name, outcome: told.kind }, 'task.finished')
+    this.#outbox.finish(told)
+    this.#world.onChange()
+  }
+
+  /** So that a restart does not forget it; most are acknowledged before that is worth a file. */
+  #saveUnlessHeard(outcome: AttemptOutcome): void {
+    const save = (): void => {
+      this.#folder.saveOutcome(outcome).catch((error: unknown) => {
+        this.#world.log.warn({ ...this.name, error }, 'task.outcome_not_saved')
+      })
+    }
+    const timer = setTimeout(save, this.#world.limits.saveOutcomeMs)
+    void Promise.race([this.#outbox.done, this.#ended.promise]).then(() => clearTimeout(timer))
+  }
+
+  /** Waits until both the tool and the server are done with it, and removes what is left. */
+  async #clearUp(ran: Promise<unknown>): Promise<void> {
+    const acknowledged = await Promise.race([this.#outbox.done.then(() => true), this.#ended.promise.then(() => false)])
+    this.#state = { kind: 'over' }
+    this.#drop()
+    await ran
+    clearTimeout(this.#leaseTimer)
+    await this.#folder.remove().catch((error: unknown) => {
+      this.#world.log.warn({ ...this.name, error }, 'task.folder_stays')
+    })
+    this.#gone.resolve()
+    this.#world.log.debug({ ...this.name, acknowledged }, 'task.over')
+    this.#world.onChange()
+  }
+
+  /** Talks to the server over this stream from now on. */
+  #use(stream: TaskStream): void {
+    this.#stream = stream
+    stream.handle({
+      onLine: (line) => this.#onLine(stream, line),
+      onOver: () => {
+        if (this.#stream !== stream) return
+        this.#stream = undefined
+        this.#outbox.disconnect()
+      },
+    })
+  }
+
+  #drop(): void {
+    this.#outbox.disconnect()
+    this.#stream?.end()
+    this.#stream = undefined
+  }
+
+  #onLine(stream: TaskStream, line: ServerTaskLine): void {
+    switch (line.type) {
+      case 'attached':
+        this.#outbox.connect((json) => stream.sendJson(json), line.acknowledged)
+        this.#live.repeat()
+        return
+      case 'ack':
+        this.#outbox.acknowledge(line.sequence)
+        return
+      case 'cancel':
+        stream.send({ type: 'cancelling' })
+        this.#isCancelled = true
+        if (this.#state.kind === 'running') this.#ladder.climb(new Error('the task was cancelled'))
+        return
+      case 'late':
+        this.lose('the server has given the task to somebody else, or ended it')
+        return
+      case 'lease':
+        this.#lease(line.remaining_ms)
+        return
+      case 'assign':
+        // Only the runner takes assignments, as the first line of a stream that the server opened.
+        return
+      default:
+        unreachable(line)
+    }
+  }
+
+  /** Our own deadline is earlier than the lease's end, so that two never work on one task. */
+  #lease(remainingMs: number): void {
+    if (this.#state.kind !== 'running') return
+    clearTimeout(this.#leaseTimer)
+    const ownMs = remainingMs - Math.min(5_000, remainingMs / 5)
+    const lapse = (): void => this.lose('the server was not heard from until the attempt was about to lapse')
+    this.#leaseTimer = setTimeout(lapse, Math.min(ownMs, LONGEST_TIMER_MS))
+  }
+}
+
+/** For a stream whose attempt is about to name its own handler. */
+const SILENT = { onLine() {}, onOver() {} }
+
+/** What a tool throws is a failure of the run, never of the agent. */
+async function runGuarded(work: () => Promise<Outcome>, log: Log, name: AttemptName): Promise<Outcome> {
+  try {
+    return await work()
+  } catch (error) {
+    log.info({ ...name, error }, 'task.threw')
+    return failureOf(error)
+  }
+}
+
+/** An assignment as tools see it. */
+export function assignmentOf(assign: AssignLine): Assignment {
+  return {
+    taskId: assign.task_id,
+    fence: assign.fence,
+    toolType: assign.tool_type,
+    workflowSlug: assign.workflow_slug,
+    workflowVersion: assign.workflow_version,
+    workflow: assign.workflow_json,
+    parameters: assign.parameters,
+    files: assign.files.map((file) => ({
+      parameter: file.parameter,
+      fileKey: file.file_key,
+      fileName: file.file_name,
+      contentType: file.content_type,
+      size: file.size,
+      sha256: file.sha256,
+    })),
+    requiredModels: assign.required_models,
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
