@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path'
 import { suggest } from '@cyberun/protocol'
 import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
+import { parseS3Url } from './files/s3-place.ts'
 
 const port = z.coerce.number().int().min(0).max(65_535)
 const optionalFile = z
@@ -28,6 +29,20 @@ const cidr = z.string().refine(
   },
   { error: 'expected an address or a range such as 10.0.0.0/8' },
 )
+
+const objectsUrl = z
+  .string()
+  .optional()
+  .superRefine((text, context) => {
+    try {
+      if (text !== undefined) parseS3Url(text)
+    } catch (error) {
+      // The URL holds a secret: what is wrong with it is told, it itself is not.
+      const fault = error instanceof TypeError ? 'expected s3://key:secret@host:port/bucket' : (error as Error).message
+      context.addIssue({ code: 'custom', message: fault })
+    }
+  })
+const wholeFrom = (least: number) => z.coerce.number().int().min(least)
 
 /**
  * Every setting there is, as `section.key`. The README's table is checked against this.
@@ -56,6 +71,15 @@ const SETTINGS = z.strictObject({
     })
     .prefault({}),
   database: z.strictObject({ url: z.url({ protocol: /^postgres(ql)?$/ }).optional() }).prefault({}),
+  objects: z.strictObject({ url: objectsUrl }).prefault({}),
+  files: z
+    .strictObject({
+      max_input_bytes: wholeFrom(1).default(500 * 1024 * 1024),
+      max_artifact_bytes: wholeFrom(1).default(20 * 1024 * 1024 * 1024),
+      input_retention_hours: wholeFrom(1).default(24),
+      output_retention_hours: wholeFrom(1).default(7 * 24),
+    })
+    .prefault({}),
   metrics: z.strictObject({ host: z.string().default('127.0.0.1'), port: port.default(8789) }).prefault({}),
   logger: z
     .strictObject({

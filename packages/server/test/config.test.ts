@@ -30,6 +30,9 @@ test.each([
   ['a port out of range', { CYBERUN_CONTROL_PORT: '70000' }, /control\.port/],
   ['a certificate without its key', { CYBERUN_EDGE_TLS_CERT_FILE: 'a.pem' }, /tls_key_file go together/],
   ['a database that is not PostgreSQL', { CYBERUN_DATABASE_URL: 'mysql://x' }, /database\.url/],
+  ['a bucket that is none', { CYBERUN_OBJECTS_URL: 's3://host' }, /objects\.url: expected one bucket/],
+  ['an object store of another kind', { CYBERUN_OBJECTS_URL: 'gs://host/bucket' }, /objects\.url: expected s3:/],
+  ['a size that is no number', { CYBERUN_FILES_MAX_INPUT_BYTES: '5GB' }, /files\.max_input_bytes/],
   ['a proxy that is no address', { CYBERUN_EDGE_TRUSTED_PROXIES: '10.0.0.0/33' }, /10\.0\.0\.0\/8/],
   ['a file that is not there', { CYBERUN_CONFIG: '/nonexistent.yaml' }, /nonexistent\.yaml: cannot be read/],
   [
@@ -75,6 +78,7 @@ test('the settings table of the README names every setting and its default', () 
     'edge.tls_cert_file',
     'edge.tls_key_file',
     'database.url',
+    'objects.url',
   ]) {
     expect(rows.has(optional), optional).toBe(true)
   }

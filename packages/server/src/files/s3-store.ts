@@ -11,41 +11,13 @@ import {
   type StoredObject,
   type WriteOptions,
 } from './object-store.ts'
+import type { S3Place } from './s3-place.ts'
 
 type Sdk = typeof import('@aws-sdk/client-s3')
-
-/** Where a bucket is, from `s3://[key:secret@]host[:port]/bucket[?region=…][&tls=off]`. */
-export interface S3Place {
-  endpoint: string
-  bucket: string
-  region: string
-  /** Absent: the SDK looks in its usual places (environment, profile, instance role). */
-  credentials?: { accessKeyId: string; secretAccessKey: string }
-}
 
 /** At least 5 MiB (S3's rule for all parts but the last); 10,000 of them are 80 GB, and one is in memory at a time. */
 const PART_BYTES = 8 * 1024 * 1024
 const PAGE_OBJECTS = 500
-
-/** Reads `objects.url`. Throws an `Error` that says what is wrong and never holds the secret. */
-export function parseS3Url(text: string): S3Place {
-  const url = new URL(text)
-  const [bucket = '', ...rest] = url.pathname.slice(1).split('/')
-  if (bucket.length < 3 || rest.some((part) => part !== '')) {
-    throw new Error('expected one bucket of at least three characters after the host: s3://host/bucket')
-  }
-  const known = ['region', 'tls']
-  for (const name of url.searchParams.keys()) {
-    if (!known.includes(name)) throw new Error(`there is no option ${name}; known: ${known.join(', ')}`)
-  }
-  const [accessKeyId, secretAccessKey] = [url.username, url.password].map(decodeURIComponent)
-  return {
-    endpoint: `${url.searchParams.get('tls') === 'off' ? 'http' : 'https'}://${url.host}`,
-    bucket,
-    region: url.searchParams.get('region') ?? 'us-east-1',
-    ...(accessKeyId && secretAccessKey && { credentials: { accessKeyId, secretAccessKey } }),
-  }
-}
 
 /** Objects in a bucket. A large one is a multipart upload, which S3 shows whole or not at all. */
 export async function openS3Store(place: S3Place): Promise<ObjectStore> {

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { attachmentOf } from '../../src/files/content-disposition.ts'
 import { readRange, readUploadStart } from '../../src/files/range.ts'
-import { parseS3Url } from '../../src/files/s3-store.ts'
+import { parseS3Url } from '../../src/files/s3-place.ts'
 
 test.each([
   ['bytes=0-4', { kind: 'part', range: { start: 0, end: 4 } }],

@@ -12,6 +12,12 @@ async function* pieces(...all: (Uint8Array | Error)[]): AsyncGenerator<Uint8Arra
   }
 }
 
+async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
+}
+
 async function put(store: ObjectStore, key: string, bytes: Uint8Array): Promise<void> {
   const staged = await store.write(key, pieces(bytes), { maxBytes: MANY })
   await staged.commit()
@@ -23,11 +29,11 @@ async function get(
   range?: { start: number; end: number },
 ): Promise<Buffer | undefined> {
   const bytes = await store.read(key, range)
-  return bytes && Buffer.concat(await Array.fromAsync(bytes))
+  return bytes && Buffer.concat(await collect(bytes))
 }
 
 async function keys(store: ObjectStore): Promise<string[]> {
-  return (await Array.fromAsync(store.list()))
+  return (await collect(store.list()))
     .flat()
     .map((object) => object.key)
     .sort()

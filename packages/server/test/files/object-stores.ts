@@ -5,7 +5,8 @@ import S3rver from 's3rver'
 import { describe } from 'vitest'
 import { openDiskStore } from '../../src/files/disk-store.ts'
 import type { ObjectStore } from '../../src/files/object-store.ts'
-import { openS3Store, parseS3Url } from '../../src/files/s3-store.ts'
+import { parseS3Url } from '../../src/files/s3-place.ts'
+import { openS3Store } from '../../src/files/s3-store.ts'
 
 export interface OpenedStore extends AsyncDisposable {
   store: ObjectStore
