@@ -1,6 +1,11 @@
+import { ClientError, transportError } from './client-error.ts'
 import type { ErrorCode, ErrorDetail } from './errors.ts'
+import { type FollowedEvent, type FollowOptions, followEvents } from './follow.ts'
 import type { RouteAnswer, RouteRequest } from './route-types.ts'
 import type { RouteName } from './routes.ts'
+
+export { ClientError, type ClientErrorCode } from './client-error.ts'
+export type { FollowedEvent, FollowOptions } from './follow.ts'
 
 /** Everything here is types and `fetch`: importing this module loads no schema library. */
 
@@ -13,44 +18,11 @@ export interface ClientOptions {
   teamId?: string
 }
 
-/** Codes of errors that no server answered with. */
-export type ClientErrorCode = ErrorCode | 'unreachable' | 'timeout' | 'aborted' | 'bad_answer'
-
-/** Why a call failed. `message` is a sentence for a person; branch on `code`. */
-export class ClientError extends Error {
-  readonly code: ClientErrorCode
-  /** HTTP status; undefined when there was no answer. */
-  readonly status: number | undefined
-  /** To find the call in the server's log. */
-  readonly requestId: string | undefined
-  readonly details: readonly ErrorDetail[]
-  /** From `Retry-After`. */
-  readonly retryAfterSeconds: number | undefined
-
-  constructor(
-    code: ClientErrorCode,
-    message: string,
-    about: {
-      status?: number
-      requestId?: string | undefined
-      details?: readonly ErrorDetail[] | undefined
-      retryAfterSeconds?: number | undefined
-      cause?: unknown
-    } = {},
-  ) {
-    super(message, about.cause === undefined ? undefined : { cause: about.cause })
-    this.name = 'ClientError'
-    this.code = code
-    this.status = about.status
-    this.requestId = about.requestId
-    this.details = about.details ?? []
-    this.retryAfterSeconds = about.retryAfterSeconds
-  }
-}
-
 export interface Client {
   /** Makes the call named as in the route table. Rejects with `ClientError` only. */
   call<K extends RouteName>(name: K, request: RouteRequest<K>, signal?: AbortSignal): Promise<RouteAnswer<K>>
+  /** The events of a task until it ends, through cuts. Ends by throwing `ClientError` only. */
+  follow(taskId: string, options?: FollowOptions, signal?: AbortSignal): AsyncGenerator<FollowedEvent, void>
 }
 
 /** The request parts of any call, as they are put on the wire. */
@@ -66,28 +38,46 @@ const HEADER_TEXT = /^[\x21-\x7e]+$/
 export function createClient(options: ClientOptions): Client {
   return {
     async call<K extends RouteName>(name: K, request: RouteRequest<K>, signal?: AbortSignal) {
-      const [method = '', path = ''] = name.split(' ')
-      const { params, query, body } = request as Sent
-      const url = callUrl(options.baseUrl, path, params, query)
-      const headers = new Headers({ accept: 'application/json' })
-      if (options.token !== undefined && !HEADER_TEXT.test(options.token)) {
-        // Said here, because what `fetch` says of it quotes the secret.
-        throw new ClientError('unauthenticated', 'The token or key has a blank or line break in it: copy it again.')
-      }
-      if (options.token !== undefined) headers.set('authorization', `Bearer ${options.token}`)
-      if (options.teamId !== undefined) headers.set('x-team-id', options.teamId)
-      if (body !== undefined) headers.set('content-type', 'application/json')
-      const init: RequestInit = { method, headers, redirect: 'manual' }
-      if (body !== undefined) init.body = JSON.stringify(body)
-      if (signal !== undefined) init.signal = signal
-      try {
-        const response = await fetch(url, init)
-        // The server parsed its answer by the route's schema before it sent it, so it is not parsed again here.
-        return (await readAnswer(response, url)) as RouteAnswer<K>
-      } catch (error) {
-        throw error instanceof ClientError ? error : transportError(url, error)
-      }
+      // The server parsed its answer by the route's schema before it sent it, so it is not parsed again here.
+      return readAnswer(await send(options, name, request as Sent, signal)) as Promise<RouteAnswer<K>>
     },
+    follow(id, about = {}, signal) {
+      return followEvents((after) => openEvents(options, id, after, signal), about, signal)
+    },
+  }
+}
+
+async function openEvents(options: ClientOptions, id: string, after: number, signal?: AbortSignal): Promise<Response> {
+  const headers = after === 0 ? {} : { 'last-event-id': String(after) }
+  const response = await send(options, 'GET /r/tasks/{id}/events', { params: { id }, headers }, signal)
+  if (response.status !== 204 && !/^text\/event-stream\b/.test(response.headers.get('content-type') ?? '')) {
+    await readAnswer(response)
+    throw notOurs(response)
+  }
+  return response
+}
+
+/** Makes a call and gives back the head of its answer. Rejects with `ClientError`. */
+async function send(options: ClientOptions, name: RouteName, sent: Sent, signal?: AbortSignal): Promise<Response> {
+  const [method = '', path = ''] = name.split(' ')
+  const { params, query, body } = sent
+  const url = callUrl(options.baseUrl, path, params, query)
+  const headers = new Headers({ accept: 'application/json, text/event-stream' })
+  if (options.token !== undefined && !HEADER_TEXT.test(options.token)) {
+    // Said here, because what `fetch` says of it quotes the secret.
+    throw new ClientError('unauthenticated', 'The token or key has a blank or line break in it: copy it again.')
+  }
+  if (options.token !== undefined) headers.set('authorization', `Bearer ${options.token}`)
+  if (options.teamId !== undefined) headers.set('x-team-id', options.teamId)
+  if (body !== undefined) headers.set('content-type', 'application/json')
+  for (const [field, value] of Object.entries(sent.headers ?? {})) if (value !== undefined) headers.set(field, value)
+  const init: RequestInit = { method, headers, redirect: 'manual' }
+  if (body !== undefined) init.body = JSON.stringify(body)
+  if (signal !== undefined) init.signal = signal
+  try {
+    return await fetch(url, init)
+  } catch (error) {
+    throw transportError(url, error)
   }
 }
 
@@ -101,31 +91,40 @@ function callUrl(baseUrl: string | URL, path: string, params: Sent['params'], qu
   return url
 }
 
-async function readAnswer(response: Response, url: URL): Promise<unknown> {
-  const requestId = response.headers.get('x-request-id') ?? undefined
-  const about = { status: response.status, requestId }
+/** The JSON that a call answered; undefined for 204. Rejects with `ClientError`. */
+async function readAnswer(response: Response): Promise<unknown> {
   if (response.status === 204) return undefined
   const answer = await readJson(response)
   if (typeof answer !== 'object' || answer === null || (response.status >= 300 && !('error_code' in answer))) {
-    throw new ClientError(
-      'bad_answer',
-      `${url.origin} answered ${response.status}, but not as this API does. Is it the address of a Cyberun server?`,
-      about,
-    )
+    throw notOurs(response)
   }
   if (response.ok) return answer
   const { error_message, error_code, details } = answer as ErrorBody
   const retryAfter = Number(response.headers.get('retry-after') ?? Number.NaN)
   throw new ClientError(error_code, error_message, {
-    ...about,
+    ...aboutOf(response),
     details,
     retryAfterSeconds: Number.isFinite(retryAfter) ? retryAfter : undefined,
   })
 }
 
+function notOurs(response: Response): ClientError {
+  return new ClientError(
+    'bad_answer',
+    `${new URL(response.url).origin} answered ${response.status}, but not as this API does. Is it the address of a Cyberun server?`,
+    aboutOf(response),
+  )
+}
+
+function aboutOf({ status, headers }: Response) {
+  return { status, requestId: headers.get('x-request-id') ?? undefined }
+}
+
 /** The JSON of a response, whatever it says of its type; undefined for anything else. */
 async function readJson(response: Response): Promise<unknown> {
-  const text = await response.text()
+  const text = await response.text().catch((error: unknown) => {
+    throw transportError(new URL(response.url), error)
+  })
   try {
     return JSON.parse(text)
   } catch {
@@ -137,30 +136,4 @@ interface ErrorBody {
   error_message: string
   error_code: ErrorCode
   details?: ErrorDetail[]
-}
-
-/** What happened to a call that got no whole answer, in words for the person who made it. */
-function transportError(url: URL, error: unknown): ClientError {
-  const { name, cause } = error instanceof Error ? error : new Error(String(error))
-  if (name === 'TimeoutError')
-    return new ClientError('timeout', `${url.origin} did not answer in time.`, { cause: error })
-  if (name === 'AbortError') return new ClientError('aborted', 'The call was cancelled.', { cause: error })
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined
-  return new ClientError('unreachable', `${url.origin} cannot be reached: ${reason(code, error)}`, { cause: error })
-}
-
-const REASONS: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'nothing listens there. Is the server running?',
-  ENOTFOUND: 'its name does not resolve. Check the address.',
-  EAI_AGAIN: 'its name cannot be looked up now. Check the network.',
-  ECONNRESET: 'the connection was cut.',
-  UND_ERR_SOCKET: 'the connection was cut.',
-  DEPTH_ZERO_SELF_SIGNED_CERT: 'its certificate is self-signed. Set NODE_EXTRA_CA_CERTS to its CA file.',
-  SELF_SIGNED_CERT_IN_CHAIN: 'its CA is not trusted here. Set NODE_EXTRA_CA_CERTS to its CA file.',
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'its CA is not trusted here. Set NODE_EXTRA_CA_CERTS to its CA file.',
-}
-
-function reason(code: string | undefined, error: unknown): string {
-  const known = code === undefined ? undefined : REASONS[code]
-  return known ?? code ?? (error instanceof Error ? error.message : String(error))
 }

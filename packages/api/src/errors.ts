@@ -58,3 +58,15 @@ export class ApiError extends Error {
     return HTTP_STATUS[this.code]
   }
 }
+
+/** An `invalid_request` whose message names the first fault and whose details hold all. */
+export function invalidRequest(details: readonly [ErrorDetail, ...ErrorDetail[]]): ApiError {
+  const [first] = details
+  const more = details.length > 1 ? ` (and ${details.length - 1} more, see details)` : ''
+  return new ApiError('invalid_request', `${first.path}: ${first.message}${more}`, { details })
+}
+
+/** Throws an `invalid_request` that holds every fault; nothing when there is none. */
+export function refuseFaults([first, ...rest]: readonly ErrorDetail[]): void {
+  if (first) throw invalidRequest([first, ...rest])
+}

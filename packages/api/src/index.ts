@@ -1,4 +1,4 @@
-export { ApiError, type ErrorCode, type ErrorDetail, HTTP_STATUS } from './errors.ts'
+export { ApiError, type ErrorCode, type ErrorDetail, HTTP_STATUS, invalidRequest, refuseFaults } from './errors.ts'
 export type { CallerKind, RouteSpec } from './route-spec.ts'
 export type { RouteAnswer, RouteInput } from './route-types.ts'
 export { type RouteName, type Routes, routes } from './routes.ts'
@@ -11,6 +11,7 @@ export type { TaskEvent, TaskEventData, TaskEventName } from './schemas/task-eve
 export {
   type RunBody,
   TASK_STATUSES,
+  type TaskListAnswer,
   type TaskQuery,
   type TaskResult,
   type TaskStatus,
@@ -28,3 +29,4 @@ export {
   type WorkflowParameter,
   type WorkflowView,
 } from './schemas/workflows.ts'
+export type { TaskRoutes } from './task-routes.ts'

@@ -26,7 +26,7 @@ export const taskRoutes = {
   },
   'GET /workflows': {
     tag: 'workflows',
-    summary: 'The workflows of the team, newest first, without their graphs.',
+    summary: 'The workflows of the team by their slugs, without their graphs.',
     callers: USER_OR_DEVICE,
     role: 'viewer',
     query: workflows.WorkflowQuery,
@@ -74,12 +74,11 @@ export const taskRoutes = {
     role: 'member',
     params: workflows.SnapshotParams,
     answer: SuccessAnswer,
-    errors: ['conflict'],
   },
 
   'GET /r/workflows': {
     tag: 'workflows',
-    summary: 'The workflows of the team, newest first, without their graphs.',
+    summary: 'The workflows of the team by their slugs, without their graphs.',
     callers: ANY_KEY,
     role: 'viewer',
     query: workflows.WorkflowQuery,
@@ -179,3 +178,5 @@ export const taskRoutes = {
     answer: files.PresignedUpload,
   },
 } as const satisfies RouteTable
+
+export type TaskRoutes = typeof taskRoutes

@@ -105,6 +105,29 @@ function userClient(context: Context, path: string, baseUrl: string, storedTeam:
         return apiClient(context, { baseUrl, token: renewed, teamId }).call(name, request, signal)
       }
     },
+    async *follow(taskId, options = {}, signal) {
+      let { after = 0 } = options
+      // A task may take longer than a token lasts: the stream goes on, and only coming back after a cut needs a new one.
+      for (let refused: string | undefined; ; ) {
+        const token = await accessToken(context, path, refused)
+        try {
+          for await (const event of apiClient(context, { baseUrl, token, teamId }).follow(
+            taskId,
+            { ...options, after },
+            signal,
+          )) {
+            after = event.number ?? after
+            refused = undefined
+            yield event
+          }
+          return
+        } catch (error) {
+          const isExpired = error instanceof ClientError && error.code === 'unauthenticated'
+          if (!isExpired || refused !== undefined) throw error
+          refused = token
+        }
+      }
+    },
   }
 }
 

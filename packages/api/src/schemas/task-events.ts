@@ -7,7 +7,12 @@ import { TaskStatus } from './tasks.ts'
  * stored and have an id, their number in the task; the others are live.
  */
 export const TASK_EVENTS = {
-  status: z.object({ task_id: Id, status: TaskStatus, timestamp: Time }),
+  status: z.object({
+    task_id: Id,
+    status: TaskStatus,
+    timestamp: Time,
+    message: z.string().optional().describe('Why, where that is worth saying: what went wrong with an attempt.'),
+  }),
   progress: z.object({
     task_id: Id,
     progress: z.number().min(0).max(1),
@@ -26,7 +31,7 @@ export const TASK_EVENTS = {
     file_name: z.string(),
     content_type: z.string(),
     size: z.int().nonnegative().describe('Bytes.'),
-    download_url: z.url().nullable().describe('Null once the file is past its retention.'),
+    download_url: z.url(),
   }),
   gap: z.object({ from: z.int(), to: z.int() }).describe('Events past retention: their first and last number.'),
   completed: z.object({ task_id: Id, status: z.literal('completed'), output: z.unknown() }),

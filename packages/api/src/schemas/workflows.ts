@@ -161,7 +161,12 @@ export const WorkflowListAnswer = z.object({
 })
 
 export const SnapshotView = z
-  .object({ version: Version, display_name: z.string(), created_at: Time, created_by: Id.nullable() })
+  .object({
+    version: Version,
+    display_name: z.string(),
+    created_at: Time,
+    created_by: Id.describe('The user who saved it.'),
+  })
   .meta({ id: 'WorkflowSnapshot' })
 export type SnapshotView = z.output<typeof SnapshotView>
 export const SnapshotListAnswer = z.object({ snapshot_list: z.array(SnapshotView), page_meta: PageMeta })
