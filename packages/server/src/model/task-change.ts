@@ -245,7 +245,8 @@ function without(task: TaskFacts): TaskFacts {
 
 function stored(task: TaskFacts, events: StoredEvent[]): TaskStep {
   const { teamId, status, acknowledged } = task
-  const after = { ...task, eventCount: task.eventCount + events.length }
+  // Unchanged, it stays the same object: nothing is written then.
+  const after = events.length === 0 ? task : { ...task, eventCount: task.eventCount + events.length }
   return { task: after, events, answer: { kind: 'stored', teamId, status, acknowledged } }
 }
 

@@ -1,5 +1,5 @@
 import { ApiError } from '@cyberun/api'
-import type { SelectQueryBuilder } from 'kysely'
+import { type RawBuilder, sql as raw, type SelectQueryBuilder } from 'kysely'
 
 /** What SQLite and PostgreSQL do differently in what we write, all of it. */
 export type Engine = 'sqlite' | 'postgres'
@@ -66,4 +66,39 @@ function isLostConnection(error: unknown): boolean {
 
 function faultOf(error: unknown): DriverFault {
   return typeof error === 'object' && error !== null ? error : {}
+}
+
+/** The database's clock in milliseconds since 1970, the one that leases and deadlines are compared on. */
+export function clock(engine: Engine): RawBuilder<number> {
+  return engine === 'postgres'
+    ? raw`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`
+    : raw`cast(unixepoch('subsec') * 1000 as integer)`
+}
+
+/**
+ * Rows given as one parameter, to be named in a `from`: each has a column `value`, whose members are read with
+ * `value ->> 'name'` and cast. One statement text, and so one prepared statement, for any number of rows.
+ */
+export function jsonRows(engine: Engine, rows: readonly unknown[]): RawBuilder<unknown> {
+  const json = JSON.stringify(rows)
+  return engine === 'postgres' ? raw`json_array_elements(cast(${json} as json))` : raw`json_each(${json})`
+}
+
+/** Texts given as one parameter, to be named in a `from`: the column is `value`. */
+export function jsonTexts(engine: Engine, texts: readonly string[]): RawBuilder<unknown> {
+  const json = JSON.stringify(texts)
+  return engine === 'postgres' ? raw`json_array_elements_text(cast(${json} as json))` : raw`json_each(${json})`
+}
+
+/** `lockRows` for a statement written by hand. */
+export function forUpdate(engine: Engine): RawBuilder<unknown> {
+  return engine === 'postgres' ? raw`for update` : raw``
+}
+
+/**
+ * Ends a select whose rows the statement around it changes: those that another transaction is changing are passed over.
+ * SQLite has one writer, so there are none (and the words are a syntax error there).
+ */
+export function skipLocked(engine: Engine): RawBuilder<unknown> {
+  return engine === 'postgres' ? raw`for update skip locked` : raw``
 }

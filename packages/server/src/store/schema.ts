@@ -16,6 +16,17 @@ export interface Tables {
   agent: AgentTable
   tunnel: TunnelTable
   audit_record: AuditRecordTable
+  workflow: WorkflowTable
+  workflow_snapshot: WorkflowSnapshotTable
+  task: TaskTable
+  task_requirement: TaskRequirementTable
+  task_refusal: TaskRefusalTable
+  task_input: TaskInputTable
+  task_event: TaskEventTable
+  idempotency_key: IdempotencyKeyTable
+  agent_history: AgentHistoryTable
+  input_file: InputFileTable
+  artifact: ArtifactTable
 }
 
 /** Facts about this installation, one a row. */
@@ -165,4 +176,154 @@ export interface AuditRecordTable {
   action: string
   subject: string
   detail: string
+}
+
+/** A deleted workflow keeps its row and snapshots: tasks that were submitted with it go on. */
+export interface WorkflowTable {
+  id: string
+  team_id: string
+  /** Unique among the team's workflows that are not deleted. */
+  workflow_slug: string
+  tool_type: string
+  /** `active` or `disabled`. */
+  workflow_status: string
+  /** Of its latest snapshot. */
+  version: number
+  created_at: number
+  updated_at: number
+  deleted_at: number | null
+}
+
+/** One version of a workflow; never changed. */
+export interface WorkflowSnapshotTable {
+  workflow_id: string
+  version: number
+  display_name: string
+  /** JSON of everything that is versioned. */
+  definition: string
+  created_at: number
+  created_by_user_id: string
+}
+
+/** A submitted run. Its rules are `model/task-change.ts`; writes of an attempt name `attempt_fence` and `agent_id`. */
+export interface TaskTable {
+  id: string
+  team_id: string
+  workflow_id: string
+  workflow_version: number
+  workflow_slug: string
+  tool_type: string
+  status: string
+  priority: number
+  submitter_id: string
+  /** `jwt` or `api_key`. */
+  creation_source: string
+  /** JSON, checked and completed. */
+  parameters: string
+  dispatch_target: string | null
+  target_pool: string | null
+  submitter_region: string | null
+  requirement_key: string
+  /** Agents that declined it for good, sorted, each with a comma around it: `,gpu-1,gpu-2,`; empty for none. */
+  refused_by: string
+  /** JSON list of model names: what the agent that runs it has warm afterwards. */
+  models: string
+  created_at: number
+  started_at: number | null
+  completed_at: number | null
+  error: string | null
+  /** JSON. */
+  output: string | null
+  retry_count: number
+  max_retries: number
+  task_timeout_ms: number
+  resume_window_ms: number
+  attempt_fence: number
+  agent_id: string | null
+  gateway_id: string | null
+  /** JSON list, of the agent that has or had it last. */
+  agent_labels: string
+  gpu_type: string | null
+  ack_until: number | null
+  lease_until: number | null
+  deadline_at: number | null
+  acknowledged_sequence: number
+  event_count: number
+  /** JSON, the latest of the current attempt. */
+  progress: string | null
+}
+
+/** Sets of needs, each once, named by a hash of itself; shared by all tasks that need the same. Never deleted. */
+export interface TaskRequirementTable {
+  requirement_key: string
+  requirements: string
+}
+
+export interface TaskRefusalTable {
+  task_id: string
+  agent_id: string
+  reason: string
+  message: string
+  refused_at: number
+}
+
+/** Which uploads a task was given. */
+export interface TaskInputTable {
+  task_id: string
+  file_key: string
+}
+
+/** What happened to a task, numbered from 1 without holes. */
+export interface TaskEventTable {
+  task_id: string
+  number: number
+  /** JSON of a `StoredEvent`. */
+  data: string
+  at: number
+}
+
+export interface IdempotencyKeyTable {
+  team_id: string
+  submitter_id: string
+  idempotency_key: string
+  body_hash: string
+  task_id: string
+  expires_at: number
+}
+
+/** Models that an agent has run. */
+export interface AgentHistoryTable {
+  team_id: string
+  agent_id: string
+  model: string
+  used_at: number
+}
+
+export interface InputFileTable {
+  file_key: string
+  team_id: string
+  user_id: string
+  file_name: string
+  content_type: string
+  size: number
+  sha256: string | null
+  object_key: string | null
+  created_at: number
+  uploaded_at: number | null
+  expires_at: number
+}
+
+/** A file that a run made, safe in the object store. */
+export interface ArtifactTable {
+  id: string
+  team_id: string
+  task_id: string
+  fence: number
+  artifact_key: string
+  file_name: string
+  content_type: string
+  size: number
+  sha256: string
+  object_key: string
+  created_at: number
 }

@@ -19,6 +19,7 @@ try {
   const lock = lockDirectory(dir, pid)
   const writer = openDatabase(join(dir, 'cyberun.db'))
   const reader = openDatabase(join(dir, 'cyberun.db'))
+  reader.exec('pragma query_only = on')
   const queue = new SqliteWriter(writer, reader, (answer) => port.postMessage(answer))
   port.on('message', (request: SqliteRequest) => {
     if (request.kind !== 'close') return queue.accept(request)

@@ -164,8 +164,13 @@ class SqliteConnection implements DatabaseConnection {
 
   #placed(query: CompiledQuery, statement: Statement): Unnumbered<SqliteRequest> {
     if (this.transaction !== undefined) return { kind: 'run', transaction: this.transaction, ...statement }
-    return { kind: SelectQueryNode.is(query.query) ? 'read' : 'write', ...statement }
+    return { kind: isRead(query) ? 'read' : 'write', ...statement }
   }
+}
+
+/** Statements written by hand only read when they begin like this; the connection for reading could not write anyway. */
+function isRead({ query, sql }: CompiledQuery): boolean {
+  return SelectQueryNode.is(query) || /^\s*(select|with recursive)\b/.test(sql)
 }
 
 function bytesOf({ sql, parameters }: Statement): number {

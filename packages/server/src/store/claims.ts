@@ -1,0 +1,175 @@
+import type { ToolType } from '@cyberun/api'
+import type { JsonObject } from '@cyberun/protocol'
+import { sql as raw } from 'kysely'
+import type { Attempt } from '../model/attempt.ts'
+import { type FreeAgent, type LanePick, planClaims } from '../model/fairness.ts'
+import type { Requirements } from '../model/requirements.ts'
+import { clock, jsonRows, jsonTexts, skipLocked } from './dialect.ts'
+import { Sql } from './handle.ts'
+import { heldBySubmitter, listLanes } from './lanes.ts'
+import type { Store } from './store.ts'
+import { eventRow, insertEvents } from './task-changes.ts'
+import { formatRefusedBy, parseObject, parseToolType } from './task-rows.ts'
+
+/** Agents of one team that could take tasks, and who asks for them. */
+export interface ClaimOrder {
+  teamId: string
+  gatewayId: string
+  agents: readonly FreeAgent[]
+  /** How long each agent has to accept. */
+  ackMs: number
+  /** Tasks to claim at most. */
+  limit: number
+}
+
+/** A task that this server now has to hand to its agent, within `ackMs`. */
+export interface ClaimedTask extends Attempt {
+  teamId: string
+  workflowId: string
+  workflowVersion: number
+  workflowSlug: string
+  toolType: ToolType
+  parameters: JsonObject
+  /** From the acceptance on; 0 for none. */
+  taskTimeoutMs: number
+  resumeWindowMs: number
+  requirements: Requirements
+}
+
+/** A plan may find its lanes shorter than it thought, or emptied by another server: then it is made again. */
+const MOST_ROUNDS = 8
+
+/**
+ * Gives waiting tasks to free agents: who gets what is planned on a look at the lanes, the claiming statement then takes
+ * the oldest tasks of each lane that nobody else is taking. No task is ever claimed twice.
+ */
+export async function claimTasks(store: Store, order: ClaimOrder): Promise<ClaimedTask[]> {
+  const claimed: ClaimedTask[] = []
+  let { agents } = order
+  for (let round = 0; round < MOST_ROUNDS; round++) {
+    const picks = await plan(store, { ...order, agents, limit: order.limit - claimed.length })
+    if (picks.length === 0) break
+    const taken = await store.transaction((sql) => takePicks(sql, order, picks))
+    claimed.push(...taken)
+    const wanted = picks.reduce((sum, pick) => sum + pick.agents.length, 0)
+    if (taken.length === wanted && wanted < order.limit) break
+    agents = agents.map((agent) => ({ ...agent, freeSlots: agent.freeSlots - countOf(taken, agent.agentId) }))
+  }
+  return claimed
+}
+
+function countOf(taken: readonly ClaimedTask[], agentId: string): number {
+  return taken.filter((task) => task.agentId === agentId).length
+}
+
+async function plan(store: Store, { teamId, agents, limit }: ClaimOrder): Promise<LanePick[]> {
+  if (!agents.some(({ freeSlots }) => freeSlots > 0)) return []
+  const lanes = await listLanes(store, teamId)
+  if (lanes.length === 0) return []
+  const held = await heldBySubmitter(store, teamId)
+  const models = new Set(lanes.flatMap(({ requirements }) => requirements.models))
+  const warm = await warmModels(store, teamId, [...models])
+  const warmth = (agentId: string, needed: readonly string[]) =>
+    needed.filter((model) => warm.get(agentId)?.has(model)).length
+  return planClaims(lanes, agents, { held, warmth, limit })
+}
+
+/** Of these models, those that each agent of the team has run. */
+async function warmModels(sql: Sql, teamId: string, models: readonly string[]): Promise<Map<string, Set<string>>> {
+  const warm = new Map<string, Set<string>>()
+  if (models.length === 0) return warm
+  const { rows } = await raw<{ agent_id: string; model: string }>`
+    select agent_id, model from agent_history
+    where team_id = ${teamId} and model in (select cast(value as text) from ${jsonTexts(Sql.engine(sql), models)})
+    `.execute(Sql.db(sql))
+  for (const { agent_id, model } of rows) {
+    const known = warm.get(agent_id)
+    if (known === undefined) warm.set(agent_id, new Set([model]))
+    else known.add(model)
+  }
+  return warm
+}
+
+async function takePicks(sql: Sql, order: ClaimOrder, picks: readonly LanePick[]): Promise<ClaimedTask[]> {
+  const rows: ClaimedRow[] = []
+  for (const pick of picks) rows.push(...(await takeOldest(sql, order, pick)))
+  const [first] = rows
+  if (first === undefined) return []
+  const queued = rows.map((row) => eventRow(row.id, row.event_count, { kind: 'status', status: 'queued' }))
+  await insertEvents(sql, queued, first.now)
+  const needs = new Map(picks.map(({ lane }) => [lane.requirementKey, lane.requirements]))
+  return rows.flatMap((row) => {
+    const requirements = needs.get(row.requirement_key)
+    return requirements === undefined ? [] : [claimedTask(row, order.teamId, requirements)]
+  })
+}
+
+/**
+ * The claiming statement. `materialized`, because a sub-select that locks must run once; the condition on the status is
+ * there again for a row that changed between the two, which PostgreSQL then looks at anew.
+ */
+async function takeOldest(sql: Sql, order: ClaimOrder, { lane, agents }: LanePick): Promise<ClaimedRow[]> {
+  const engine = Sql.engine(sql)
+  const takers = agents.map((agent, at) => ({
+    place: at + 1,
+    agent_id: agent.agentId,
+    labels: JSON.stringify([...agent.labels]),
+    gpu: agent.gpuName,
+  }))
+  const { rows } = await raw<ClaimedRow>`
+    with oldest as materialized (
+      select id, created_at from task
+      where team_id = ${order.teamId} and status in ('pending', 'waiting') and priority = ${lane.priority}
+        and submitter_id = ${lane.submitterId} and requirement_key = ${lane.requirementKey}
+        and refused_by = ${formatRefusedBy(lane.refusedBy)}
+      order by created_at, id limit ${agents.length} ${skipLocked(engine)}
+    ), numbered as (
+      select id, row_number() over (order by created_at, id) as place from oldest
+    ), chosen as (
+      select numbered.id as task_id, cast(taker.value ->> 'agent_id' as text) as agent_id,
+        cast(taker.value ->> 'labels' as text) as labels, cast(taker.value ->> 'gpu' as text) as gpu
+      from numbered join ${jsonRows(engine, takers)} as taker
+        on cast(taker.value ->> 'place' as bigint) = numbered.place
+    )
+    update task set
+      status = 'queued', attempt_fence = attempt_fence + 1, event_count = event_count + 1, acknowledged_sequence = 0,
+      agent_id = chosen.agent_id, gateway_id = ${order.gatewayId}, agent_labels = chosen.labels, gpu_type = chosen.gpu,
+      ack_until = ${clock(engine)} + ${order.ackMs}, lease_until = ${clock(engine)} + resume_window_ms, progress = null
+    from chosen where task.id = chosen.task_id and task.status in ('pending', 'waiting')
+    returning task.id, task.agent_id, attempt_fence, workflow_id, workflow_version, workflow_slug, tool_type, parameters,
+      task_timeout_ms, resume_window_ms, requirement_key, event_count, ${clock(engine)} as now`.execute(Sql.db(sql))
+  return rows
+}
+
+interface ClaimedRow {
+  id: string
+  agent_id: string
+  attempt_fence: number
+  workflow_id: string
+  workflow_version: number
+  workflow_slug: string
+  tool_type: string
+  parameters: string
+  task_timeout_ms: number
+  resume_window_ms: number
+  requirement_key: string
+  event_count: number
+  now: number
+}
+
+function claimedTask(row: ClaimedRow, teamId: string, requirements: Requirements): ClaimedTask {
+  return {
+    taskId: row.id,
+    agentId: row.agent_id,
+    fence: row.attempt_fence,
+    teamId,
+    workflowId: row.workflow_id,
+    workflowVersion: row.workflow_version,
+    workflowSlug: row.workflow_slug,
+    toolType: parseToolType(row.tool_type),
+    parameters: parseObject(row.parameters),
+    taskTimeoutMs: row.task_timeout_ms,
+    resumeWindowMs: row.resume_window_ms,
+    requirements,
+  }
+}

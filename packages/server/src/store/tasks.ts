@@ -1,0 +1,163 @@
+import type { PageQuery, TaskStatus, ToolType } from '@cyberun/api'
+import type { AttemptProgress, JsonObject } from '@cyberun/protocol'
+import type { ExpressionBuilder } from 'kysely'
+import type { ChangeAnswer, HeldAttempt } from '../model/attempt.ts'
+import { Sql } from './handle.ts'
+import { pageBounds } from './page.ts'
+import type { Tables } from './schema.ts'
+import type { Store } from './store.ts'
+import { applyChange } from './task-changes.ts'
+import { parseObject, parseOptional, parseStatus, parseTexts, parseToolType } from './task-rows.ts'
+
+/** A task as it is read. Times are milliseconds since 1970. */
+export interface TaskRecord {
+  id: string
+  teamId: string
+  workflowId: string
+  workflowSlug: string
+  workflowVersion: number
+  /** False once the workflow is deleted. */
+  hasWorkflow: boolean
+  toolType: ToolType
+  status: TaskStatus
+  priority: number
+  submitterId: string
+  creationSource: 'jwt' | 'api_key'
+  parameters: JsonObject
+  dispatchTarget: string | null
+  targetPool: string | null
+  createdAt: number
+  startedAt: number | null
+  completedAt: number | null
+  error: string | null
+  output: JsonObject | null
+  retryCount: number
+  maxRetries: number
+  fence: number
+  agentId: string | null
+  gatewayId: string | null
+  agentLabels: string[]
+  gpuType: string | null
+  /** The latest of the current attempt. */
+  progress: AttemptProgress | null
+  /** The number of its latest event. */
+  eventCount: number
+}
+
+export interface TaskFilter {
+  status?: TaskStatus | undefined
+  workflowId?: string | undefined
+  agentId?: string | undefined
+}
+
+export async function getTask(sql: Sql, teamId: string, taskId: string): Promise<TaskRecord | undefined> {
+  const row = await selectTasks(sql, teamId).where('task.id', '=', taskId).executeTakeFirst()
+  return row && recordOf(row)
+}
+
+/** Newest first. */
+export async function listTasks(sql: Sql, teamId: string, filter: TaskFilter, page: PageQuery): Promise<TaskRecord[]> {
+  const { limit, offset } = pageBounds(page)
+  const rows = await selectTasks(sql, teamId)
+    .where(matching(filter))
+    .orderBy('task.id', 'desc')
+    .limit(limit)
+    .offset(offset)
+    .execute()
+  return rows.map(recordOf)
+}
+
+export async function countTasks(sql: Sql, teamId: string, filter: TaskFilter): Promise<number> {
+  const { count } = await Sql.db(sql)
+    .selectFrom('task')
+    .select((eb) => eb.fn.countAll<number>().as('count'))
+    .where('task.team_id', '=', teamId)
+    .where(matching(filter))
+    .executeTakeFirstOrThrow()
+  return count
+}
+
+/**
+ * Ends a task for its readers at once; `ended` is the attempt whose agent is to be told. Answers `nothing` for one that
+ * has ended, and undefined when the team has no such task.
+ */
+export async function cancelTask(store: Store, teamId: string, taskId: string): Promise<ChangeAnswer | undefined> {
+  const known = await Sql.db(store)
+    .selectFrom('task')
+    .select('id')
+    .where('team_id', '=', teamId)
+    .where('id', '=', taskId)
+    .executeTakeFirst()
+  return known && applyChange(store, { taskId, change: { kind: 'cancel' } })
+}
+
+/** Cancels everything a team has under way. Returns the attempts whose agents are to be told. */
+export async function cancelTeamTasks(store: Store, teamId: string): Promise<HeldAttempt[]> {
+  const rows = await Sql.db(store)
+    .selectFrom('task')
+    .select('id')
+    .where('team_id', '=', teamId)
+    .where('completed_at', 'is', null)
+    .execute()
+  const answers = await Promise.all(
+    rows.map(({ id }) => applyChange(store, { taskId: id, change: { kind: 'cancel' } })),
+  )
+  return answers.flatMap((answer) => (answer.kind === 'stored' && answer.ended !== undefined ? [answer.ended] : []))
+}
+
+function matching({ status, workflowId, agentId }: TaskFilter) {
+  return (eb: ExpressionBuilder<Tables, 'task'>) =>
+    eb.and([
+      ...(status === undefined ? [] : [eb('task.status', '=', status)]),
+      ...(workflowId === undefined ? [] : [eb('task.workflow_id', '=', workflowId)]),
+      ...(agentId === undefined ? [] : [eb('task.agent_id', '=', agentId)]),
+    ])
+}
+
+function selectTasks(sql: Sql, teamId: string) {
+  return Sql.db(sql)
+    .selectFrom('task')
+    .innerJoin('workflow', 'workflow.id', 'task.workflow_id')
+    .selectAll('task')
+    .select('workflow.deleted_at')
+    .where('task.team_id', '=', teamId)
+}
+
+type TaskRow = Awaited<ReturnType<ReturnType<typeof selectTasks>['execute']>>[number]
+
+function recordOf(row: TaskRow): TaskRecord {
+  return {
+    id: row.id,
+    teamId: row.team_id,
+    workflowId: row.workflow_id,
+    workflowSlug: row.workflow_slug,
+    workflowVersion: row.workflow_version,
+    hasWorkflow: row.deleted_at === null,
+    toolType: parseToolType(row.tool_type),
+    status: parseStatus(row.status),
+    priority: row.priority,
+    submitterId: row.submitter_id,
+    creationSource: row.creation_source === 'jwt' ? 'jwt' : 'api_key',
+    parameters: parseObject(row.parameters),
+    dispatchTarget: row.dispatch_target,
+    targetPool: row.target_pool,
+    createdAt: row.created_at,
+    startedAt: row.started_at,
+    completedAt: row.completed_at,
+    error: row.error,
+    output: parseOptional(row.output),
+    retryCount: row.retry_count,
+    maxRetries: row.max_retries,
+    fence: row.attempt_fence,
+    agentId: row.agent_id,
+    gatewayId: row.gateway_id,
+    agentLabels: parseTexts(row.agent_labels),
+    gpuType: row.gpu_type,
+    progress: parseProgress(row.progress),
+    eventCount: row.event_count,
+  }
+}
+
+function parseProgress(json: string | null): AttemptProgress | null {
+  return json === null ? null : (JSON.parse(json) as AttemptProgress)
+}

@@ -1,0 +1,111 @@
+import { sql as raw } from 'kysely'
+import type { WaitingFacts } from '../model/waiting-reason.ts'
+import { clock } from './dialect.ts'
+import { Sql } from './handle.ts'
+import { parseRequirements } from './lanes.ts'
+import { WAITING } from './migration-tasks.ts'
+import type { Store } from './store.ts'
+import { applyChange } from './task-changes.ts'
+import { formatRefusedBy, parseRefusedBy } from './task-rows.ts'
+
+/** What is kept about why tasks wait. */
+
+/** The teams that have a task waiting: a look-up each, however many tasks there are. */
+export async function teamsWithWaitingTasks(sql: Sql): Promise<string[]> {
+  const { rows } = await raw<{ team_id: string }>`
+    with recursive team_of(team_id) as (
+      select (select team_id from task where ${WAITING} order by team_id limit 1)
+      union all
+      select (select task.team_id from task where ${WAITING} and task.team_id > team_of.team_id
+        order by task.team_id limit 1)
+      from team_of where team_of.team_id is not null
+    )
+    select team_id from team_of where team_id is not null`.execute(Sql.db(sql))
+  return rows.map(({ team_id }) => team_id)
+}
+
+/** What a task needs and who declined it; undefined when the team has no such task. */
+export async function waitingFacts(sql: Sql, teamId: string, taskId: string): Promise<WaitingFacts | undefined> {
+  const task = await Sql.db(sql)
+    .selectFrom('task')
+    .innerJoin('task_requirement', 'task_requirement.requirement_key', 'task.requirement_key')
+    .select(['requirements', 'refused_by'])
+    .where('team_id', '=', teamId)
+    .where('id', '=', taskId)
+    .executeTakeFirst()
+  if (task === undefined) return undefined
+  const refusals =
+    task.refused_by === ''
+      ? []
+      : await Sql.db(sql)
+          .selectFrom('task_refusal')
+          .select(['agent_id as agentId', 'message'])
+          .where('task_id', '=', taskId)
+          .orderBy('agent_id')
+          .execute()
+  return { requirements: parseRequirements(task.requirements), refusals }
+}
+
+export interface WaitOrder {
+  teamId: string
+  /** How long a task may be pending before it is said to wait. */
+  olderThanMs: number
+  /** Tasks to change at most. */
+  limit: number
+}
+
+/**
+ * Says of tasks that no agent took at once that they wait, and why: `pending` becomes `waiting`, with its event. Returns
+ * the ids of those that changed.
+ */
+export async function noteWaiting(
+  store: Store,
+  { teamId, olderThanMs, limit }: WaitOrder,
+  reasonOf: (facts: WaitingFacts) => string,
+): Promise<string[]> {
+  const { rows } = await raw<{ id: string; requirement_key: string; requirements: string }>`
+    select task.id, task.requirement_key, requirements from task
+    join task_requirement on task_requirement.requirement_key = task.requirement_key
+    where team_id = ${teamId} and status = 'pending' and created_at <= ${clock(Sql.engine(store))} - ${olderThanMs}
+    order by created_at limit ${limit}`.execute(Sql.db(store))
+  // A pending task was never offered to anybody, so nobody declined it, and those with the same needs wait for the same.
+  const reasons = new Map<string, string>()
+  for (const { requirement_key, requirements } of rows) {
+    if (reasons.has(requirement_key)) continue
+    reasons.set(requirement_key, reasonOf({ requirements: parseRequirements(requirements), refusals: [] }))
+  }
+  const changed = await Promise.all(
+    rows.map(async ({ id, requirement_key }) => {
+      const change = { kind: 'wait', reason: reasons.get(requirement_key) ?? '' } as const
+      const answer = await applyChange(store, { taskId: id, change })
+      return answer.kind === 'stored' ? [id] : []
+    }),
+  )
+  return changed.flat()
+}
+
+/** What an agent offers has changed: tasks that it declined may be offered to it again. Returns how many. */
+export async function clearRefusals(store: Store, teamId: string, agentId: string): Promise<number> {
+  return store.transaction(async (sql) => {
+    const db = Sql.db(sql)
+    const rows = await db
+      .selectFrom('task_refusal')
+      .innerJoin('task', 'task.id', 'task_refusal.task_id')
+      .select(['task.id', 'refused_by'])
+      .where('task_refusal.agent_id', '=', agentId)
+      .where('task.team_id', '=', teamId)
+      .where('task.completed_at', 'is', null)
+      .execute()
+    for (const { id, refused_by } of rows) {
+      const others = parseRefusedBy(refused_by).filter((other) => other !== agentId)
+      await db
+        .updateTable('task')
+        .set({ refused_by: formatRefusedBy(others) })
+        .where('id', '=', id)
+        .where('refused_by', '=', refused_by)
+        .execute()
+      await db.deleteFrom('task_refusal').where('task_id', '=', id).where('agent_id', '=', agentId).execute()
+    }
+    return rows.length
+  })
+}

@@ -1,0 +1,101 @@
+import { randomUUID } from 'node:crypto'
+import type { FreeAgent } from '../../src/model/fairness.ts'
+import type { Requirements } from '../../src/model/requirements.ts'
+import { type ClaimedTask, claimTasks } from '../../src/store/claims.ts'
+import type { Store } from '../../src/store/store.ts'
+import { type NewTask, submitTask } from '../../src/store/submissions.ts'
+import { insertTeam } from '../../src/store/teams.ts'
+import { importWorkflow, type WorkflowDefinition } from '../../src/store/workflows.ts'
+
+export const TEAM = 'team-1'
+export const WORKFLOW = 'workflow-1'
+export const GATEWAY = 'gw-1'
+export const ACK_MS = 5_000
+
+export const definition = (changes: Partial<WorkflowDefinition> = {}): WorkflowDefinition => ({
+  display_name: 'Echo',
+  description: '',
+  workflow_json: { program: 'echo' },
+  parameters: [],
+  tool_type: 'demo',
+  required_labels: [],
+  task_timeout: 0,
+  max_retries: 1,
+  preferred_gpu: null,
+  min_vram_gb: null,
+  required_models: [],
+  resume_window: 60,
+  ...changes,
+})
+
+/** A team with one workflow. */
+export async function teamWithWorkflow(store: Store, teamId = TEAM): Promise<void> {
+  await insertTeam(store, { id: teamId, displayName: 'One', createdAt: 1 })
+  const id = teamId === TEAM ? WORKFLOW : `workflow-of-${teamId}`
+  await importWorkflow(store, {
+    ...{ id, teamId, slug: 'echo', definition: definition(), status: 'active', userId: 'ada', at: 1 },
+  })
+}
+
+export const needs = (changes: Partial<Requirements> = {}): Requirements => ({
+  tool: 'demo',
+  labels: [],
+  models: [],
+  nodes: [],
+  minVramGb: null,
+  preferredGpu: null,
+  ...changes,
+})
+
+export const newTask = (changes: Partial<NewTask> = {}): NewTask => ({
+  id: randomUUID(),
+  teamId: TEAM,
+  workflowId: WORKFLOW,
+  workflowVersion: 1,
+  workflowSlug: 'echo',
+  toolType: 'demo',
+  requirements: needs(),
+  parameters: { text: 'hello' },
+  fileKeys: [],
+  submitterId: 'ada',
+  creationSource: 'jwt',
+  priority: 0,
+  dispatchTarget: null,
+  targetPool: null,
+  submitterRegion: null,
+  taskTimeoutMs: 0,
+  resumeWindowMs: 60_000,
+  maxRetries: 1,
+  ...changes,
+})
+
+export const freeAgent = (agentId: string, changes: Partial<FreeAgent> = {}): FreeAgent => ({
+  agentId,
+  labels: new Set(['gpu']),
+  tools: new Set(['demo']),
+  models: 'any',
+  nodeClasses: 'any',
+  vramGb: 24,
+  gpuName: 'NVIDIA GeForce RTX 4090',
+  freeSlots: 1,
+  ...changes,
+})
+
+/** Submits a task and returns its id. */
+export async function submitted(store: Store, changes: Partial<NewTask> = {}): Promise<string> {
+  const task = newTask(changes)
+  const answer = await submitTask(store, task)
+  if (answer.kind !== 'accepted') throw new Error(`submitting answered ${answer.kind}`)
+  return task.id
+}
+
+export function claim(store: Store, agents: readonly FreeAgent[], limit = 100): Promise<ClaimedTask[]> {
+  return claimTasks(store, { teamId: TEAM, gatewayId: GATEWAY, agents, ackMs: ACK_MS, limit })
+}
+
+/** Claims one task for one agent. Throws when there is none. */
+export async function claimOne(store: Store, agentId = 'gpu-1'): Promise<ClaimedTask> {
+  const [task] = await claim(store, [freeAgent(agentId)])
+  if (task === undefined) throw new Error('there was nothing to claim')
+  return task
+}
