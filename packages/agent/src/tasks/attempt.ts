@@ -9,7 +9,8 @@ import {
   StreamResetError,
   unreachable,
 } from '@cyberun/protocol'
-import { AgentStopping, type Assignment, type Outcome, type Run, type Tool } from '../tools/tool.ts'
+import { AgentStopping, type Outcome, type Run, type Tool } from '../tools/tool.ts'
+import { assignmentOf } from './assignment.ts'
 import { AttemptRun } from './attempt-run.ts'
 import { CancelLadder } from './cancel-ladder.ts'
 import type { CurrentLink } from './current-link.ts'
@@ -68,6 +69,7 @@ export class Attempt {
   #holdsSlot = true
   #isCancelled = false
   #stream: TaskStream | undefined
+  #attachTimer: NodeJS.Timeout | undefined
   #leaseTimer: NodeJS.Timeout | undefined
 
   /** `record` is what a former process left of it; else only `assign` is known. */
@@ -206,7 +208,10 @@ export class Attempt {
   }
 
   async #execute(work: () => Promise<Outcome>): Promise<void> {
-    const ran = runGuarded(work, this.#world.log, this.name)
+    const ran = work().catch((error: unknown): Outcome => {
+      this.#world.log.info({ ...this.name, error }, 'task.threw')
+      return failureOf(error)
+    })
     void ran.then(() => {
       this.#ladder.stop()
       this.#holdsSlot = false
@@ -268,11 +273,19 @@ export class Attempt {
         if (this.#stream !== stream) return
         this.#stream = undefined
         this.#outbox.disconnect()
+        // A server that stops or has lost its database ends streams; the link may live on.
+        this.#attachTimer = setTimeout(() => this.#attachIfLinked(), this.#world.limits.attachAgainMs)
       },
     })
   }
 
+  #attachIfLinked(): void {
+    const link = this.#world.links.now
+    if (link && !this.#stream) this.attach(link)
+  }
+
   #drop(): void {
+    clearTimeout(this.#attachTimer)
     this.#outbox.disconnect()
     this.#stream?.end()
     this.#stream = undefined
@@ -318,38 +331,6 @@ export class Attempt {
 
 /** For a stream whose attempt is about to name its own handler. */
 const SILENT = { onLine() {}, onOver() {} }
-
-/** What a tool throws is a failure of the run, never of the agent. */
-async function runGuarded(work: () => Promise<Outcome>, log: Log, name: AttemptName): Promise<Outcome> {
-  try {
-    return await work()
-  } catch (error) {
-    log.info({ ...name, error }, 'task.threw')
-    return failureOf(error)
-  }
-}
-
-/** An assignment as tools see it. */
-export function assignmentOf(assign: AssignLine): Assignment {
-  return {
-    taskId: assign.task_id,
-    fence: assign.fence,
-    toolType: assign.tool_type,
-    workflowSlug: assign.workflow_slug,
-    workflowVersion: assign.workflow_version,
-    workflow: assign.workflow_json,
-    parameters: assign.parameters,
-    files: assign.files.map((file) => ({
-      parameter: file.parameter,
-      fileKey: file.file_key,
-      fileName: file.file_name,
-      contentType: file.content_type,
-      size: file.size,
-      sha256: file.sha256,
-    })),
-    requiredModels: assign.required_models,
-  }
-}
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

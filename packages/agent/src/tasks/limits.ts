@@ -42,6 +42,8 @@ export const RUN_LIMITS = {
   /** How long a stopping agent waits for the server to acknowledge what became of them. */
   stopAckMs: 2_000,
 
+  /** After a task stream ended on a link that lives on. */
+  attachAgainMs: 1_000,
   /** An outcome that is not acknowledged after this long is written to disk. */
   saveOutcomeMs: 1_000,
   /** Attempts that are over here while the server has not acknowledged it; the oldest is forgotten beyond that. */

@@ -61,9 +61,9 @@ export class Outbox {
    * `acknowledged` may be more than was sent from here, when a former process of this agent had begun.
    */
   connect(send: SendLine, acknowledged: number): void {
-    this.#send = send
     this.#lastSequence = Math.max(this.#lastSequence, acknowledged)
     this.acknowledge(acknowledged)
+    this.#send = send
     for (const { json } of this.#unacknowledged) send(json)
     this.#pump()
   }

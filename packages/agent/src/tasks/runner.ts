@@ -4,7 +4,8 @@ import type { Link, LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { AssignLine, AttemptName } from '@cyberun/protocol'
 import type { Decline, Tool, ToolType } from '../tools/tool.ts'
-import { Attempt, type AttemptWorld, assignmentOf } from './attempt.ts'
+import { assignmentOf } from './assignment.ts'
+import { Attempt, type AttemptWorld } from './attempt.ts'
 import { CurrentLink } from './current-link.ts'
 import type { RunLimits } from './limits.ts'
 import { AttemptFolder, readRecords } from './records.ts'
@@ -24,7 +25,7 @@ export interface RunnerOptions {
   now(): number
   /** The time of day in milliseconds. */
   wallMs(): number
-  /** Free slots have changed. */
+  /** Free slots have changed in a way that the server does not know of. */
   onChange(): void
 }
 
@@ -55,6 +56,7 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
   const stopping = new AbortController()
   const disk = watchDisk(options.stateDir, limits.freeDiskMs, options.now)
   let hidden = 0
+  let toldNoSlot = false
   const world: AttemptWorld = {
     limits,
     log,
@@ -63,7 +65,7 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
     turns: new Turns(limits.transfers),
     now: options.now,
     wallMs: options.wallMs,
-    onChange: tellHidden,
+    onChange: tellNews,
   }
 
   function freeSlots(): number {
@@ -72,11 +74,16 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
     return Math.max(0, slots - held - asked.size)
   }
 
-  /** The server counts what it gave; only slots that are taken behind its back are news. */
-  function tellHidden(): void {
+  /**
+   * The server counts what it gave. News for it are slots taken behind its back, and a free one after it was told that
+   * there is none: it waits for that.
+   */
+  function tellNews(): void {
     const before = hidden
     hidden = [...attempts].filter(({ state, holdsSlot }) => holdsSlot && state !== 'running').length
-    if (hidden !== before) options.onChange()
+    const isFreeAgain = toldNoSlot && freeSlots() > 0
+    if (isFreeAgain) toldNoSlot = false
+    if (isFreeAgain || hidden !== before) options.onChange()
   }
 
   function keep(attempt: Attempt): void {
@@ -110,6 +117,7 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
 
   async function assign(stream: TaskStream, line: AssignLine): Promise<void> {
     const decline = (why: Decline): void => {
+      toldNoSlot ||= why.reason === 'no_slot'
       log.info({ task_id: line.task_id, fence: line.fence, reason: why.reason, hint: why.message }, 'task.declined')
       stream.send({ type: 'declined', ...why })
       stream.end()
@@ -138,6 +146,7 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
       decline({ reason: 'tool_unhealthy', message: 'The agent could not prepare the run.' })
     } finally {
       asked.delete(line)
+      tellNews()
     }
   }
 
