@@ -1,0 +1,267 @@
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { request as httpRequest } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
+import { commitArtifact, findInput } from '../../src/store/files.ts'
+import { type FilesWorld, openFilesWorld, sha256 } from './files-world.ts'
+
+const directories: string[] = []
+afterAll(() => Promise.all(directories.map((directory) => rm(directory, { recursive: true }))))
+
+let world: FilesWorld
+beforeEach(async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'cyberun-files-'))
+  directories.push(directory)
+  world = await openFilesWorld({ directory })
+})
+afterEach(() => world[Symbol.asyncDispose]())
+
+const BYTES = Buffer.from('0123456789')
+
+async function put(url: string, headers: Record<string, string>, body: Uint8Array): Promise<Response> {
+  return fetch(url, { method: 'PUT', headers, body: Buffer.from(body) })
+}
+
+/** An upload that is cut after `bytes`, of those it announced. */
+async function cutUpload(
+  url: string,
+  headers: Record<string, string>,
+  length: number,
+  bytes: Uint8Array,
+): Promise<void> {
+  const request = httpRequest(url, { method: 'PUT', headers: { ...headers, 'content-length': length } })
+  request.on('error', () => {}) // it is cut on purpose
+  request.write(bytes)
+  await once(request, 'socket')
+  await expect.poll(() => probe(url)).toBe(bytes.length)
+  request.destroy()
+}
+
+async function probe(url: string): Promise<number> {
+  const response = await fetch(url, { method: 'HEAD' })
+  expect(response.status).toBe(200)
+  return Number(response.headers.get('upload-offset'))
+}
+
+async function errorOf(response: Response): Promise<{ status: number; code: string }> {
+  const { error_code, error_message } = (await response.json()) as { error_code: string; error_message: string }
+  expect(error_message).toMatch(/^[A-Z].*[.]$/)
+  return { status: response.status, code: error_code }
+}
+
+async function storedKeys(): Promise<string[]> {
+  const keys: string[] = []
+  for await (const page of world.objects.list()) keys.push(...page.map(({ key }) => key))
+  return keys
+}
+
+/** An artifact with these bytes, committed. */
+async function artifact(bytes: Uint8Array, about: { fileName?: string; contentType?: string } = {}): Promise<string> {
+  const attempt = await world.runningTask()
+  const objectKey = `out-${attempt.taskId}`
+  async function* source() {
+    yield bytes
+  }
+  const staged = await world.objects.write(objectKey, source(), { maxBytes: bytes.length })
+  await staged.commit()
+  const made = await commitArtifact(world.store, attempt, {
+    ...{ artifactId: attempt.taskId, key: 'k', fileName: 'out.png', contentType: 'image/png', ...about },
+    ...{ size: bytes.length, sha256: staged.sha256, objectKey },
+  })
+  if (made.kind !== 'stored') throw new Error(made.kind)
+  return world.files.downloadUrl(made.artifactId).url
+}
+
+test('a presigned file is uploaded once, as announced', async () => {
+  const { fileKey, uploadUrl, uploadHeaders } = await world.presign(10)
+  expect(uploadHeaders).toEqual({ 'Content-Type': 'image/png', 'If-None-Match': '*' })
+  const response = await put(uploadUrl, uploadHeaders, BYTES)
+  expect([response.status, response.headers.get('etag')]).toEqual([200, `"${sha256(BYTES)}"`])
+  expect(await findInput(world.store, fileKey)).toMatchObject({ sha256: sha256(BYTES), size: 10 })
+  expect(await errorOf(await put(uploadUrl, uploadHeaders, BYTES))).toEqual({
+    status: 412,
+    code: 'precondition_failed',
+  })
+  expect(await storedKeys(), 'only the first one is kept').toHaveLength(1)
+})
+
+test('of many uploads of one file at once, exactly one wins', async () => {
+  const { uploadUrl, uploadHeaders } = await world.presign(10)
+  const tries = await Promise.allSettled(Array.from({ length: 20 }, () => put(uploadUrl, uploadHeaders, BYTES)))
+  const statuses = tries.map((done) => (done.status === 'fulfilled' ? done.value.status : 'cut'))
+  expect(statuses.filter((status) => status === 200)).toHaveLength(1)
+  expect(statuses.filter((status) => status !== 200 && status !== 412 && status !== 'cut')).toEqual([])
+  expect(await storedKeys()).toHaveLength(1)
+})
+
+test.each([
+  ['without If-None-Match', { 'If-None-Match': '' }, 10, 400, 'invalid_request'],
+  ['with another type', { 'Content-Type': 'text/html' }, 10, 400, 'invalid_request'],
+  ['with too few bytes', {}, 9, 400, 'invalid_request'],
+  ['with too many bytes', {}, 11, 413, 'payload_too_large'],
+  ['with a range that is none', { 'Content-Range': 'bytes 5-10/11' }, 10, 400, 'invalid_request'],
+  ['from a place where it is not', { 'Content-Range': 'bytes 5-9/10' }, 5, 409, 'conflict'],
+])('an upload %s is refused', async (_, headers, size, status, code) => {
+  const { fileKey, uploadUrl, uploadHeaders } = await world.presign(10)
+  const response = await put(uploadUrl, { ...uploadHeaders, ...headers }, Buffer.alloc(size))
+  expect(await errorOf(response)).toEqual({ status, code })
+  expect((await findInput(world.store, fileKey))?.uploadedAt).toBeNull()
+  expect(await storedKeys()).toEqual([])
+})
+
+test('an upload that does not say how long it is, is refused', async () => {
+  const { uploadUrl, uploadHeaders } = await world.presign(10)
+  const body = new ReadableStream({
+    start(controller) {
+      controller.enqueue(BYTES)
+      controller.close()
+    },
+  })
+  const response = await fetch(uploadUrl, {
+    method: 'PUT',
+    headers: uploadHeaders,
+    body,
+    duplex: 'half',
+  } as RequestInit)
+  expect(await errorOf(response)).toEqual({ status: 411, code: 'length_required' })
+})
+
+test('a refused upload is told before its body is asked for', async () => {
+  const { uploadUrl, uploadHeaders } = await world.presign(10)
+  await put(uploadUrl, uploadHeaders, BYTES)
+  const request = httpRequest(uploadUrl, {
+    method: 'PUT',
+    headers: { ...uploadHeaders, 'content-length': 10, expect: '100-continue' },
+  })
+  let wasAsked = false
+  request.on('continue', () => {
+    wasAsked = true
+  })
+  request.flushHeaders()
+  const [response] = await once(request, 'response')
+  request.destroy()
+  expect([response.statusCode, wasAsked]).toEqual([412, false])
+})
+
+test('a file of no bytes is a file', async () => {
+  const fileKey = await world.upload(new Uint8Array())
+  expect(await findInput(world.store, fileKey)).toMatchObject({ size: 0, sha256: sha256(new Uint8Array()) })
+})
+
+test('a cut upload is not there, and goes on where it was', async () => {
+  const bytes = Buffer.alloc(300_000, 'abc')
+  const { fileKey, uploadUrl, uploadHeaders } = await world.presign(bytes.length)
+  expect(await probe(uploadUrl)).toBe(0)
+  await cutUpload(uploadUrl, uploadHeaders, bytes.length, bytes.subarray(0, 200_000))
+  expect((await findInput(world.store, fileKey))?.uploadedAt).toBeNull()
+  expect(await storedKeys()).toEqual([])
+
+  const offset = await probe(uploadUrl)
+  expect(offset).toBe(200_000)
+  const range = `bytes ${offset}-${bytes.length - 1}/${bytes.length}`
+  const resumed = await put(uploadUrl, { ...uploadHeaders, 'Content-Range': range }, bytes.subarray(offset))
+  expect([resumed.status, resumed.headers.get('etag')]).toEqual([200, `"${sha256(bytes)}"`])
+  expect(await probe(uploadUrl), 'all of it is here').toBe(bytes.length)
+})
+
+test('a cut upload may also start over', async () => {
+  const bytes = Buffer.alloc(100_000, 'x')
+  const { uploadUrl, uploadHeaders } = await world.presign(bytes.length)
+  await cutUpload(uploadUrl, uploadHeaders, bytes.length, Buffer.alloc(60_000, 'y'))
+  const response = await put(uploadUrl, uploadHeaders, bytes)
+  expect([response.status, response.headers.get('etag')]).toEqual([200, `"${sha256(bytes)}"`])
+})
+
+test('a URL is good for its file, its method and its hour, and says what is wrong otherwise', async () => {
+  const first = await world.presign(10)
+  const second = await world.presign(10)
+  const signature = new URL(first.uploadUrl).search
+  const other = new URL(second.uploadUrl)
+  other.search = signature
+  const send = (url: URL | string) => put(String(url), first.uploadHeaders, BYTES)
+  expect(await errorOf(await send(other)), 'another file').toEqual({ status: 403, code: 'forbidden' })
+  const got = await fetch(first.uploadUrl)
+  expect(got.status, 'another method').toBe(403)
+  expect(((await got.json()) as { error_message: string }).error_message).toContain('signed for PUT')
+  const unsigned = new URL(first.uploadUrl)
+  unsigned.search = ''
+  expect(await errorOf(await send(unsigned)), 'no signature').toEqual({ status: 403, code: 'forbidden' })
+  const elsewhere = new URL('/files/other/x', first.uploadUrl)
+  expect(await errorOf(await send(elsewhere)), 'no such place').toEqual({ status: 404, code: 'not_found' })
+
+  const download = await artifact(BYTES)
+  expect(await errorOf(await put(download, first.uploadHeaders, BYTES))).toEqual({ status: 403, code: 'forbidden' })
+  expect((await fetch(download)).status).toBe(200)
+  world.pass(61 * 60_000)
+  for (const response of [await send(first.uploadUrl), await fetch(download)]) {
+    expect(response.status).toBe(403)
+    expect(((await response.json()) as { error_message: string }).error_message).toContain('expired')
+  }
+})
+
+test('an artifact is an attachment that runs nowhere', async () => {
+  const url = await artifact(BYTES, { fileName: '../<b>é"\r\nX-Evil: 1.svg', contentType: 'image/svg+xml' })
+  const response = await fetch(url)
+  expect(await response.text()).toBe('0123456789')
+  expect(Object.fromEntries(response.headers)).toMatchObject({
+    'content-disposition': `attachment; filename="_b___X-Evil_ 1.svg"; filename*=UTF-8''_b_%C3%A9_X-Evil_%201.svg`,
+    'content-type': 'image/svg+xml',
+    'content-length': '10',
+    'x-content-type-options': 'nosniff',
+    'content-security-policy': expect.stringContaining('sandbox'),
+    'access-control-allow-origin': '*',
+    'accept-ranges': 'bytes',
+    etag: `"${sha256(BYTES)}"`,
+  })
+  expect(response.headers.get('x-evil')).toBeNull()
+  expect(response.headers.get('access-control-allow-credentials')).toBeNull()
+})
+
+test.each([
+  [{ range: 'bytes=2-4' }, 206, '234', 'bytes 2-4/10'],
+  [{ range: 'bytes=-3' }, 206, '789', 'bytes 7-9/10'],
+  [{ range: 'bytes=20-' }, 416, undefined, 'bytes */10'],
+  [{ range: 'bytes=0-1,3-4' }, 200, '0123456789', null],
+  [{ range: 'bytes=2-4', 'if-range': '"other"' }, 200, '0123456789', null],
+  [{ range: 'bytes=2-4', 'if-range': `"${sha256(BYTES)}"` }, 206, '234', 'bytes 2-4/10'],
+  [{ 'if-none-match': `W/"${sha256(BYTES)}"` }, 304, '', null],
+  [{ 'if-none-match': '"other"' }, 200, '0123456789', null],
+  [{ 'if-match': '"other"' }, 412, undefined, null],
+])('GET with %j is %i', async (headers, status, body, contentRange) => {
+  const response = await fetch(await artifact(BYTES), { headers: headers as Record<string, string> })
+  expect([response.status, response.headers.get('content-range')]).toEqual([status, contentRange])
+  const text = await response.text()
+  if (body !== undefined) expect(text).toBe(body)
+})
+
+test('HEAD says the same without the bytes, and knows no ranges', async () => {
+  const response = await fetch(await artifact(BYTES), { method: 'HEAD', headers: { range: 'bytes=2-4' } })
+  expect([response.status, response.headers.get('content-length')]).toEqual([200, '10'])
+  expect(await response.text()).toBe('')
+})
+
+test('a page of any origin may ask', async () => {
+  const { uploadUrl } = await world.presign(10)
+  const response = await fetch(uploadUrl, {
+    method: 'OPTIONS',
+    headers: { origin: 'https://app.example', 'access-control-request-method': 'PUT' },
+  })
+  expect(response.status).toBe(204)
+  expect(response.headers.get('access-control-allow-methods')).toContain('PUT')
+  expect(response.headers.get('access-control-allow-headers')).toContain('if-none-match')
+})
+
+test('a file beyond the limit is refused before it is sent', async () => {
+  await expect(world.presign(50_000_001)).rejects.toMatchObject({ code: 'payload_too_large' })
+})
+
+test('a download that is hung up on leaves nothing open', async () => {
+  const url = await artifact(Buffer.alloc(20_000_000))
+  const response = await fetch(url)
+  const reader = response.body?.getReader()
+  await reader?.read()
+  await reader?.cancel()
+  expect((await fetch(url)).status).toBe(200)
+})
