@@ -50,7 +50,7 @@ export async function receiveArtifact(context: FileContext, stream: LinkStream, 
 async function receive(context: FileContext, channel: StreamChannel, agent: StreamAgent): Promise<ArtifactAnswer> {
   const { store, objects, limits, newId, reach } = context
   const header = await readHeader(channel)
-  const attempt: Attempt = { taskId: header.task_id, agentId: agent.agentId, fence: header.fence }
+  const attempt: Attempt = { ...agent, taskId: header.task_id, fence: header.fence }
   if (header.size > limits.maxArtifactBytes) {
     throw new Refusal('too_large', `an artifact may have ${limits.maxArtifactBytes} bytes at most`)
   }

@@ -35,9 +35,9 @@ async function send(
   { store, objects }: FileContext,
   channel: StreamChannel,
   request: InputRequest,
-  { agentId }: StreamAgent,
+  agent: StreamAgent,
 ): Promise<void> {
-  const attempt = { taskId: request.task_id, agentId, fence: request.fence }
+  const attempt = { ...agent, taskId: request.task_id, fence: request.fence }
   const input = await attemptMayReadInput(store, attempt, request.file_key)
   if (input === 'late') {
     await channel.write(encodeLine(refused('late', 'this attempt is over')))

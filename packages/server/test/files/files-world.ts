@@ -155,5 +155,5 @@ async function runTask(store: Store, fileKeys: readonly string[]): Promise<Attem
   const [attempt] = claims
   if (attempt?.taskId !== id) throw new Error('another task was claimed')
   await acknowledgeAttempt(store, attempt)
-  return { taskId: id, agentId: AGENT.agentId, fence: attempt.fence }
+  return { ...AGENT, taskId: id, fence: attempt.fence }
 }
