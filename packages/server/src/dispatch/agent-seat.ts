@@ -1,0 +1,122 @@
+import type { AgentConnection } from '../agents/types.ts'
+import { isUnhealthy } from '../agents/view.ts'
+import type { FreeAgent } from '../model/fairness.ts'
+import type { AgentOffer } from '../model/requirements.ts'
+import type { AgentSituation } from '../model/waiting-reason.ts'
+import type { AttemptStream } from './attempt-stream.ts'
+
+const BYTES_OF_GB = 1_000_000_000
+
+/**
+ * One agent as dispatch sees it, over all its links: what it has, and what it may be given. Its slots are counted from the
+ * attempts it has, those that were claimed for it and are not sent yet, and those that its hello named.
+ */
+export class AgentSeat {
+  readonly teamId: string
+  readonly agentId: string
+  /** By the name of the attempt (`attemptKey`). */
+  readonly attempts = new Map<string, AttemptStream>()
+  /** Claimed and not yet sent. */
+  readonly reserved = new Set<string>()
+  /** Attempts that the hello named and the agent has not attached yet. */
+  readonly expected = new Set<string>()
+  /** False until it is known which attempts the agent came back with. */
+  isReconciled = false
+  /** It does not do what it is given: nothing more until then. Milliseconds since 1970, like all times here. */
+  stalledUntil = 0
+  /** It declined: nothing more until it says that things have changed, or until then. */
+  pausedUntil = 0
+  #connection: AgentConnection | undefined
+  #offer: { of: AgentConnection; tools: unknown; inventory: unknown; stats: unknown; made: AgentOffer } | undefined
+
+  constructor(teamId: string, agentId: string) {
+    this.teamId = teamId
+    this.agentId = agentId
+  }
+
+  /** The link that takes new streams. */
+  get connection(): AgentConnection | undefined {
+    return this.#connection
+  }
+
+  /** The agent has a new link. */
+  seated(connection: AgentConnection): void {
+    this.#connection = connection
+    this.isReconciled = false
+    this.expected.clear()
+    for (const { task_id: taskId, fence } of connection.record.hello.running_tasks) {
+      this.expected.add(attemptKey({ taskId, fence }))
+    }
+  }
+
+  /** A link takes no more streams; the agent may have another one already. */
+  left(connection: AgentConnection): void {
+    if (this.#connection !== connection) return
+    this.#connection = undefined
+    this.expected.clear()
+  }
+
+  /** Nobody misses it when it is forgotten. */
+  get isEmpty(): boolean {
+    return this.connection === undefined && this.attempts.size === 0 && this.reserved.size === 0
+  }
+
+  /** What it could take now; undefined when it must not be given anything. */
+  free(now: number, hasTunnel: boolean): FreeAgent | undefined {
+    if (this.connection === undefined || !this.isReconciled || hasTunnel) return undefined
+    if (now < this.stalledUntil || now < this.pausedUntil) return undefined
+    const freeSlots = this.#freeSlots(this.connection)
+    const offer = this.#offerOf(this.connection)
+    return freeSlots > 0 && offer.tools.size > 0 ? { ...offer, freeSlots } : undefined
+  }
+
+  /** Undefined while it has no link. */
+  situation(now: number, hasTunnel: boolean): AgentSituation | undefined {
+    if (this.connection === undefined) return undefined
+    return { ...this.#offerOf(this.connection), state: this.#stateOf(this.connection, now, hasTunnel) }
+  }
+
+  #stateOf(connection: AgentConnection, now: number, hasTunnel: boolean): AgentSituation['state'] {
+    if (hasTunnel) return 'tunnel'
+    if (now < this.stalledUntil || isUnhealthy(connection.record)) return 'unhealthy'
+    return now < this.pausedUntil || this.#freeSlots(connection) <= 0 ? 'busy' : 'free'
+  }
+
+  #freeSlots({ record }: AgentConnection): number {
+    const taken = new Set([...this.attempts.keys(), ...this.reserved, ...this.expected])
+    return record.hello.gpu_capacity - taken.size
+  }
+
+  /** Made anew only when the agent said something new: claims ask for it hundreds of times a second. */
+  #offerOf(connection: AgentConnection): AgentOffer {
+    const { tools, inventory, systemStats: stats } = connection.record
+    const known = this.#offer
+    if (known?.of === connection && known.tools === tools && known.inventory === inventory && known.stats === stats) {
+      return known.made
+    }
+    const made = offerOf(connection)
+    this.#offer = { of: connection, tools, inventory, stats, made }
+    return made
+  }
+}
+
+/** Names an attempt; neither part can hold a space. */
+export function attemptKey(attempt: { taskId: string; fence: number }): string {
+  return `${attempt.taskId} ${attempt.fence}`
+}
+
+function offerOf({ record }: AgentConnection): AgentOffer {
+  const { hello, tools, inventory, systemStats } = record
+  const working = tools.filter(({ state }) => state === 'ready').map(({ type }) => type)
+  const devices = systemStats.gpu_devices.toSorted((a, b) => b.vram_total - a.vram_total)
+  const [largest] = devices
+  return {
+    agentId: hello.agent_id,
+    labels: new Set([...hello.labels, ...tools.map(({ type }) => type)]),
+    tools: new Set(working),
+    models: inventory?.models ?? 'any',
+    nodeClasses: inventory?.nodeClasses ?? 'any',
+    vramGb: (largest?.vram_total ?? 0) / BYTES_OF_GB,
+    gpuName: largest?.device_name ?? null,
+  }
+}

@@ -1,0 +1,113 @@
+import { encodeLine, type LinkStream, lineEvents } from '@cyberun/link'
+import { type AttemptName, FieldError, parseAgentTaskLine, TASK_LIMITS } from '@cyberun/protocol'
+import type { Attempt, ChangeAnswer } from '../model/attempt.ts'
+import { attachAttempt } from '../store/attempts.ts'
+import { type AgentSeat, attemptKey } from './agent-seat.ts'
+import { AttemptStream } from './attempt-stream.ts'
+import type { DispatchContext } from './context.ts'
+
+/**
+ * Serves the task streams that agents open: each names an attempt that the agent still has (docs/protocol.md, "A lost
+ * link"). A stream that is reset is, for the agent, one to open again later.
+ */
+export class Attachments {
+  readonly #context: DispatchContext
+  /** Streams that are not answered yet, with their agents. */
+  readonly #opening = new Map<LinkStream, AgentSeat>()
+  #isStopped = false
+
+  constructor(context: DispatchContext) {
+    this.#context = context
+  }
+
+  serve(stream: LinkStream, seat: AgentSeat): void {
+    const { limits } = this.#context
+    if (this.#isStopped || seat.attempts.size + this.#countOf(seat) >= limits.streamsPerAgent) {
+      stream.reset('refused')
+      return
+    }
+    this.#opening.set(stream, seat)
+    const forget = (): void => void this.#opening.delete(stream)
+    const refuse = (): void => {
+      stream.reset('refused')
+      forget()
+    }
+    let isRead = false
+    stream.listen(
+      lineEvents(
+        {
+          onLine: (text) => {
+            const name = isRead ? undefined : attachName(text)
+            isRead = true
+            if (name) this.#context.run('attempt.not_attached', () => this.#attach(seat, stream, name))
+            else refuse()
+          },
+          onOverlong: refuse,
+          onOver: forget,
+        },
+        TASK_LIMITS.agentLineBytes,
+      ),
+    )
+    stream.accept()
+  }
+
+  /** Answers no stream from here on. */
+  stop(): void {
+    this.#isStopped = true
+    for (const stream of [...this.#opening.keys()]) stream.reset('refused')
+    this.#opening.clear()
+  }
+
+  async #attach(seat: AgentSeat, stream: LinkStream, name: AttemptName): Promise<void> {
+    const { store, gatewayId } = this.#context
+    const { teamId, agentId } = seat
+    const attempt: Attempt = { taskId: name.task_id, teamId, agentId, fence: name.fence }
+    try {
+      const answer = await attachAttempt(store, attempt, gatewayId)
+      // Its link may be gone by now, or this server be stopping.
+      if (this.#opening.has(stream)) this.#answer(seat, stream, attempt, answer)
+    } catch (error) {
+      stream.reset('internal')
+      throw error
+    } finally {
+      this.#opening.delete(stream)
+      seat.expected.delete(attemptKey(attempt))
+      this.#context.wake(teamId)
+    }
+  }
+
+  #answer(seat: AgentSeat, stream: LinkStream, attempt: Attempt, answer: ChangeAnswer): void {
+    const { seats, host, bus, log } = this.#context
+    const { teamId, agentId } = seat
+    const ids = { task_id: attempt.taskId, team_id: teamId, agent_id: agentId, fence: attempt.fence }
+    log.info({ ...ids, outcome: answer.kind }, 'attempt.attached')
+    // By its seat: nobody else's attempt is touched, whatever name an agent sends.
+    seat.attempts.get(attemptKey(attempt))?.drop()
+    if (answer.kind !== 'stored') {
+      stream.write(encodeLine({ type: 'late' }))
+      stream.end()
+      return
+    }
+    const { acknowledged } = answer
+    const attached = new AttemptStream(host, { attempt, stream, acknowledged })
+    seats.hold(seat, attached)
+    attached.attached()
+    bus.publish('task.changed', { taskId: attempt.taskId })
+  }
+
+  #countOf(seat: AgentSeat): number {
+    let count = 0
+    for (const owner of this.#opening.values()) if (owner === seat) count++
+    return count
+  }
+}
+
+function attachName(text: string): AttemptName | undefined {
+  try {
+    const line = parseAgentTaskLine(text)
+    return line?.type === 'attach' ? { task_id: line.task_id, fence: line.fence } : undefined
+  } catch (error) {
+    if (error instanceof FieldError) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,44 @@
+import type { Log } from '@cyberun/link/log'
+import type { Agents, AgentTasks } from '../agents/types.ts'
+import type { Bus } from '../bus.ts'
+import type { Files } from '../files/types.ts'
+import type { Attempt } from '../model/attempt.ts'
+import type { AgentSituation } from '../model/waiting-reason.ts'
+import type { Store } from '../store/store.ts'
+import type { DispatchLimits } from './limits.ts'
+
+export interface DispatchOptions {
+  store: Store
+  bus: Bus
+  log: Log
+  /** Milliseconds since 1970, the same clock as that of `agents`. */
+  now(): number
+  agents: Pick<Agents, 'hasTunnel'>
+  files: Pick<Files, 'serveArtifactStream' | 'serveInputStream'>
+  gatewayId: string
+  limits?: Partial<DispatchLimits>
+}
+
+/** Takes accepted tasks to agents and brings back what becomes of them. */
+export interface Dispatch extends AgentTasks {
+  /** There may be something to do for agents of this team. Cheap, and may be called as often as one likes. */
+  wake(teamId: string): void
+  /** Tells the agent that has this attempt to stop; the task is cancelled already. */
+  cancel(attempt: Pick<Attempt, 'taskId' | 'fence'>): void
+  /** The agents of a team that are linked here and what they are doing, for the reason why a task waits. */
+  situations(teamId: string): AgentSituation[]
+  readonly counts: DispatchCounts
+  /**
+   * Claims nothing more, stores what agents have reported until `signal` aborts, and lets go of the attempts: they go on
+   * at their agents, which attach them again when there is a server.
+   */
+  stop(signal: AbortSignal): Promise<void>
+}
+
+/** For gauges: read from the collections. */
+export interface DispatchCounts {
+  /** Attempts of agents that are linked here. */
+  readonly attempts: number
+  /** Characters that agents reported and the store has not taken yet. */
+  readonly unstored: number
+}
