@@ -1,8 +1,12 @@
 import type { TaskStatus } from '@cyberun/api'
 import type { JsonObject, LogLine } from '@cyberun/protocol'
 
-/** One assignment of a task to an agent. `fence` is the task's attempt number; a write that names an older one is late. */
+/**
+ * One assignment of a task to an agent. `fence` is the task's attempt number; a write that names an older one is late.
+ * Names of agents are a team's own, so the team belongs to the name of an attempt.
+ */
 export interface Attempt {
+  teamId: string
   taskId: string
   agentId: string
   fence: number

@@ -53,8 +53,11 @@ export type TaskChange =
   /** Looks at the task's times. */
   | { kind: 'expire' }
 
-/** Why a server gives an attempt up. `not_sent`: its agent never got the assignment, so it is no retry. */
-export type ReleaseCause = 'agent_restarted' | 'agent_lost' | 'not_sent'
+/**
+ * Why a server gives an attempt up: its agent came back without it, is gone, or said what cannot be understood.
+ * `not_sent`: the agent never got the assignment, so it is no retry.
+ */
+export type ReleaseCause = 'agent_restarted' | 'agent_lost' | 'agent_faulty' | 'not_sent'
 
 /** What a change comes to: the task as it is then, its new events, and the answer. */
 export interface TaskStep {
@@ -104,7 +107,7 @@ function isHeld(task: TaskFacts): boolean {
 }
 
 function isLatest(task: TaskFacts, attempt: Attempt): boolean {
-  return task.fence === attempt.fence && task.agentId === attempt.agentId
+  return task.teamId === attempt.teamId && task.fence === attempt.fence && task.agentId === attempt.agentId
 }
 
 function wait(task: TaskFacts, reason: string): TaskStep {
@@ -264,9 +267,9 @@ function gap(task: TaskFacts): TaskStep {
 
 /** Names the attempt that `before` had, so that its agent can be told. */
 function withAttempt(step: TaskStep, before: TaskFacts): TaskStep {
-  const { taskId, fence, agentId, gatewayId } = before
+  const { teamId, taskId, fence, agentId, gatewayId } = before
   if (step.answer.kind !== 'stored' || !isHeld(before) || agentId === null || gatewayId === null) return step
-  const held: HeldAttempt = { taskId, agentId, fence, gatewayId }
+  const held: HeldAttempt = { teamId, taskId, agentId, fence, gatewayId }
   return { ...step, answer: { ...step.answer, ended: held } }
 }
 

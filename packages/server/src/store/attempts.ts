@@ -1,3 +1,4 @@
+import type { TaskStatus } from '@cyberun/api'
 import type { AttemptEvent, AttemptOutcome, AttemptProgress, DeclineReason } from '@cyberun/protocol'
 import { sql as raw } from 'kysely'
 import type { Attempt, ChangeAnswer, HeldAttempt } from '../model/attempt.ts'
@@ -7,6 +8,7 @@ import { Sql } from './handle.ts'
 import { HELD } from './migration-tasks.ts'
 import type { Store } from './store.ts'
 import { applyChange } from './task-changes.ts'
+import { parseStatus } from './task-rows.ts'
 import { together } from './together.ts'
 
 /**
@@ -69,13 +71,15 @@ export interface RenewedLease extends Attempt {
 export async function renewLeases(sql: Sql, gatewayId: string, attempts: readonly Attempt[]): Promise<RenewedLease[]> {
   if (attempts.length === 0) return []
   const engine = Sql.engine(sql)
-  const { rows } = await raw<{ id: string; agent_id: string; attempt_fence: number; resume_window_ms: number }>`
+  const { rows } = await raw<RenewedRow>`
     update task set lease_until = ${clock(engine)} + resume_window_ms
     from ${jsonRows(engine, attempts)} as held
-    where task.id = cast(held.value ->> 'taskId' as text) and task.agent_id = cast(held.value ->> 'agentId' as text)
+    where task.id = cast(held.value ->> 'taskId' as text) and team_id = cast(held.value ->> 'teamId' as text)
+      and task.agent_id = cast(held.value ->> 'agentId' as text)
       and attempt_fence = cast(held.value ->> 'fence' as bigint) and gateway_id = ${gatewayId} and ${HELD}
-    returning task.id, task.agent_id, attempt_fence, resume_window_ms`.execute(Sql.db(sql))
+    returning task.id, team_id, task.agent_id, attempt_fence, resume_window_ms`.execute(Sql.db(sql))
   return rows.map((row) => ({
+    teamId: row.team_id,
     taskId: row.id,
     agentId: row.agent_id,
     fence: row.attempt_fence,
@@ -83,26 +87,38 @@ export async function renewLeases(sql: Sql, gatewayId: string, attempts: readonl
   }))
 }
 
-/** Every attempt that an agent has now; with `teamId`, of that team. */
-export async function heldAttempts(sql: Sql, teamId?: string): Promise<HeldAttempt[]> {
+interface RenewedRow {
+  id: string
+  team_id: string
+  agent_id: string
+  attempt_fence: number
+  resume_window_ms: number
+}
+
+/** Every attempt that agents have now, or those of one team, or of one agent; `queued` is not acknowledged yet. */
+export async function heldAttempts(
+  sql: Sql,
+  { teamId, agentId }: { teamId?: string; agentId?: string } = {},
+): Promise<(HeldAttempt & { status: TaskStatus })[]> {
   const rows = await Sql.db(sql)
     .selectFrom('task')
-    .select(['id', 'agent_id', 'attempt_fence', 'gateway_id'])
+    .select(['id', 'team_id', 'agent_id', 'attempt_fence', 'gateway_id', 'status'])
     .where(HELD)
     .$if(teamId !== undefined, (query) => query.where('team_id', '=', teamId ?? ''))
+    .$if(agentId !== undefined, (query) => query.where('agent_id', '=', agentId ?? ''))
     .execute()
-  return rows.flatMap(({ id, agent_id, attempt_fence, gateway_id }) =>
-    agent_id === null || gateway_id === null
-      ? []
-      : [{ taskId: id, agentId: agent_id, fence: attempt_fence, gatewayId: gateway_id }],
-  )
+  return rows.flatMap((row) => {
+    const { id: taskId, team_id, agent_id, attempt_fence: fence, gateway_id } = row
+    if (agent_id === null || gateway_id === null) return []
+    const attempt = { teamId: team_id, taskId, agentId: agent_id, fence, gatewayId: gateway_id }
+    return [{ ...attempt, status: parseStatus(row.status) }]
+  })
 }
 
 /** An attempt that a time limit ended, and what its task is now. */
 export interface Expired {
-  teamId: string
   ended: HeldAttempt
-  status: string
+  status: TaskStatus
 }
 
 /** Ends the attempts that were not acknowledged, not heard of, or ran too long: at most `limit` of them. */
@@ -115,9 +131,7 @@ export async function sweepExpired(store: Store, limit: number): Promise<Expired
     rows.map(({ id }) => applyChange(store, { taskId: id, change: { kind: 'expire' } })),
   )
   return answers.flatMap((answer) =>
-    answer.kind === 'stored' && answer.ended !== undefined
-      ? [{ teamId: answer.teamId, ended: answer.ended, status: answer.status }]
-      : [],
+    answer.kind === 'stored' && answer.ended !== undefined ? [{ ended: answer.ended, status: answer.status }] : [],
   )
 }
 
@@ -137,7 +151,8 @@ async function writeProgresses(
   await raw`
     update task set progress = cast(latest.value ->> 'progress' as text)
     from ${jsonRows(Sql.engine(sql), rows)} as latest
-    where task.id = cast(latest.value ->> 'taskId' as text) and agent_id = cast(latest.value ->> 'agentId' as text)
+    where task.id = cast(latest.value ->> 'taskId' as text) and team_id = cast(latest.value ->> 'teamId' as text)
+      and agent_id = cast(latest.value ->> 'agentId' as text)
       and attempt_fence = cast(latest.value ->> 'fence' as bigint) and status = 'running'`.execute(Sql.db(sql))
   return items.map(() => true)
 }

@@ -24,7 +24,6 @@ export interface ClaimOrder {
 
 /** A task that this server now has to hand to its agent, within `ackMs`. */
 export interface ClaimedTask extends Attempt {
-  teamId: string
   workflowId: string
   workflowVersion: number
   workflowSlug: string

@@ -146,7 +146,7 @@ export async function commitArtifact(store: Store, attempt: Attempt, artifact: N
     const change = { kind: 'announce', attempt, artifact: announced } as const
     const [answer] = await applyChanges(sql, [{ taskId: attempt.taskId, change }])
     if (answer?.kind !== 'stored') return { kind: 'late' }
-    await insertArtifact(sql, attempt, answer.teamId, artifact)
+    await insertArtifact(sql, attempt, artifact)
     return { kind: 'stored', artifactId: artifact.artifactId }
   })
 }
@@ -161,7 +161,7 @@ export async function findAttemptArtifact(
   attempt: Attempt,
   key: string,
 ): Promise<Artifact | 'late' | undefined> {
-  if ((await heldTeam(sql, attempt)) === undefined) return 'late'
+  if (!(await isHeld(sql, attempt))) return 'late'
   return attemptArtifact(sql, attempt, key)
 }
 
@@ -182,13 +182,12 @@ export async function attemptMayReadInput(
   attempt: Attempt,
   fileKey: string,
 ): Promise<InputFile | 'late' | undefined> {
-  const teamId = await heldTeam(sql, attempt)
-  if (teamId === undefined) return 'late'
+  if (!(await isHeld(sql, attempt))) return 'late'
   return selectInputs(sql)
     .innerJoin('task_input', 'task_input.file_key', 'input_file.file_key')
     .where('task_input.task_id', '=', attempt.taskId)
     .where('input_file.file_key', '=', fileKey)
-    .where('team_id', '=', teamId)
+    .where('team_id', '=', attempt.teamId)
     .executeTakeFirst()
 }
 
@@ -227,17 +226,18 @@ export async function knownObjectKeys(sql: Sql, keys: readonly string[]): Promis
   return new Set(rows.map(({ object_key }) => object_key))
 }
 
-/** The team of an attempt that an agent has now. */
-async function heldTeam(sql: Sql, attempt: Attempt): Promise<string | undefined> {
+/** Whether the agent has the attempt now. */
+async function isHeld(sql: Sql, attempt: Attempt): Promise<boolean> {
   const task = await Sql.db(sql)
     .selectFrom('task')
-    .select('team_id')
+    .select('id')
     .where('id', '=', attempt.taskId)
+    .where('team_id', '=', attempt.teamId)
     .where('agent_id', '=', attempt.agentId)
     .where('attempt_fence', '=', attempt.fence)
     .where(HELD)
     .executeTakeFirst()
-  return task?.team_id
+  return task !== undefined
 }
 
 /** As `findAttemptArtifact`, with the task locked so that the answer holds until the end of the transaction. */
@@ -248,6 +248,7 @@ async function lockAttemptArtifact(sql: Sql, attempt: Attempt, key: string): Pro
       .selectFrom('task')
       .select('id')
       .where('id', '=', attempt.taskId)
+      .where('team_id', '=', attempt.teamId)
       .where('agent_id', '=', attempt.agentId)
       .where('attempt_fence', '=', attempt.fence),
   ).executeTakeFirst()
@@ -263,12 +264,12 @@ async function attemptArtifact(sql: Sql, attempt: Attempt, key: string): Promise
     .executeTakeFirst()
 }
 
-async function insertArtifact(sql: Sql, attempt: Attempt, teamId: string, artifact: NewArtifact): Promise<void> {
+async function insertArtifact(sql: Sql, attempt: Attempt, artifact: NewArtifact): Promise<void> {
   await Sql.db(sql)
     .insertInto('artifact')
     .values({
       id: artifact.artifactId,
-      team_id: teamId,
+      team_id: attempt.teamId,
       task_id: attempt.taskId,
       fence: attempt.fence,
       artifact_key: artifact.key,

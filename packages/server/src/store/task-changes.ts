@@ -62,6 +62,7 @@ class Written {
   readonly #tasks = new Map<string, TaskFacts>()
   readonly #events: { task_id: string; number: number; data: string }[] = []
   readonly #refusals: { task_id: string; agent_id: string; reason: string; message: string }[] = []
+  readonly #completed: { team_id: string; agent_id: string }[] = []
   readonly #warm: { team_id: string; agent_id: string; model: string }[] = []
 
   note(before: LockedTask, { task, events, refusal }: TaskStep): void {
@@ -80,6 +81,7 @@ class Written {
       })
     }
     if (task.status === 'completed' && agentId !== null) {
+      this.#completed.push({ team_id: teamId, agent_id: agentId })
       for (const model of before.models) this.#warm.push({ team_id: teamId, agent_id: agentId, model })
     }
   }
@@ -89,6 +91,7 @@ class Written {
     if (this.#events.length > 0) await insertEvents(sql, this.#events, now)
     if (this.#refusals.length > 0) await insertRefusals(sql, this.#refusals, now)
     if (this.#warm.length > 0) await insertWarm(sql, this.#warm, now)
+    if (this.#completed.length > 0) await countCompleted(sql, this.#completed)
   }
 }
 
@@ -143,6 +146,14 @@ async function insertWarm(sql: Sql, warm: readonly unknown[], now: number): Prom
     select distinct ${text('team_id')}, ${text('agent_id')}, ${text('model')}, ${now}
     from ${jsonRows(Sql.engine(sql), warm)} as changed where true order by 1, 2, 3
     on conflict (team_id, agent_id, model) do update set used_at = excluded.used_at`.execute(Sql.db(sql))
+}
+
+async function countCompleted(sql: Sql, completed: readonly unknown[]): Promise<void> {
+  await raw`
+    update agent set tasks_completed = tasks_completed + more.tasks
+    from (select ${text('team_id')} as team_id, ${text('agent_id')} as agent_id, count(*) as tasks
+      from ${jsonRows(Sql.engine(sql), completed)} as changed group by 1, 2) as more
+    where agent.team_id = more.team_id and agent.agent_id = more.agent_id`.execute(Sql.db(sql))
 }
 
 const FACT_COLUMNS = `id, team_id, status, attempt_fence, agent_id, gateway_id, retry_count, max_retries, event_count,

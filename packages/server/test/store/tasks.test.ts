@@ -183,6 +183,7 @@ onBothEngines('an attempt', ({ emptyStore }) => {
       { ...attempt, fence: 2 },
       { ...attempt, agentId: 'gpu-2' },
       { ...attempt, taskId: 'none' },
+      { ...attempt, teamId: 'team-2' },
     ]
     for (const stranger of strangers) {
       expect(await acknowledgeAttempt(store, stranger)).toEqual({ kind: 'late' })
@@ -231,7 +232,11 @@ onBothEngines('an attempt', ({ emptyStore }) => {
     expect(await claim(store, [freeAgent('gpu-2')])).toEqual([])
     expect((await claimOne(store, 'gpu-1')).fence).toBe(3)
     expect(
-      await declineAttempt(store, { taskId, agentId: 'gpu-1', fence: 3 }, { reason: 'invalid', message: 'no' }),
+      await declineAttempt(
+        store,
+        { teamId: TEAM, taskId, agentId: 'gpu-1', fence: 3 },
+        { reason: 'invalid', message: 'no' },
+      ),
     ).toMatchObject({
       status: 'failed',
     })
@@ -249,8 +254,8 @@ onBothEngines('an attempt', ({ emptyStore }) => {
     if (column !== 'ack_until') await acknowledgeAttempt(store, attempt)
     expect(await sweepExpired(store, 10)).toEqual([])
     await passTime(store, taskId, column)
-    const ended = { taskId, agentId: 'gpu-1', fence: 1, gatewayId: GATEWAY }
-    expect(await sweepExpired(store, 10)).toEqual([{ teamId: TEAM, ended, status }])
+    const ended = { teamId: TEAM, taskId, agentId: 'gpu-1', fence: 1, gatewayId: GATEWAY }
+    expect(await sweepExpired(store, 10)).toEqual([{ ended, status }])
     expect(await getTask(store, TEAM, taskId)).toMatchObject({ status, retryCount, agentId: null })
     expect(await heldAttempts(store)).toEqual([])
   })
@@ -265,7 +270,9 @@ onBothEngines('an attempt', ({ emptyStore }) => {
       status: 'running',
       acknowledged: 0,
     })
-    expect(await heldAttempts(store, TEAM)).toEqual([{ taskId, agentId: 'gpu-1', fence: 1, gatewayId: 'gw-2' }])
+    expect(await heldAttempts(store, { teamId: TEAM, agentId: 'gpu-1' })).toMatchObject([
+      { taskId, fence: 1, gatewayId: 'gw-2', status: 'running' },
+    ])
     expect(await renewLeases(store, 'gw-2', [attempt])).toHaveLength(1)
     await releaseAttempt(store, attempt, { cause: 'not_sent', message: 'gpu-1 was gone' })
     expect(await getTask(store, TEAM, taskId)).toMatchObject({ status: 'waiting', retryCount: 0 })
@@ -283,7 +290,7 @@ onBothEngines('cancelling', ({ emptyStore }) => {
     expect(stored).toEqual({ kind: 'stored', teamId: TEAM, status: 'cancelled', acknowledged: 0 })
     const taskId = await submitted(store)
     const attempt = await claimOne(store)
-    const ended = { taskId, agentId: 'gpu-1', fence: 1, gatewayId: GATEWAY }
+    const ended = { teamId: TEAM, taskId, agentId: 'gpu-1', fence: 1, gatewayId: GATEWAY }
     expect(await cancelTask(store, TEAM, taskId)).toMatchObject({ kind: 'stored', status: 'cancelled', ended })
     expect(await settleAttempt(store, attempt, completed(1))).toEqual({ kind: 'late' })
     expect(await attachAttempt(store, attempt, GATEWAY)).toEqual({ kind: 'late' })
