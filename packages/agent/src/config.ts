@@ -6,6 +6,7 @@ import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { type PortRules, PortRulesError, parsePortRules } from './ports.ts'
 import { type Env, isLoopbackHost, parseProxy, proxyFromEnv } from './proxy.ts'
+import { TOOL_SETTINGS, type ToolSettings } from './tools/settings.ts'
 
 /** Where an agent's settings are looked for when nothing else is said. */
 export const AGENT_CONFIG_FILE = 'cyberun-agent.yaml'
@@ -51,6 +52,7 @@ const SETTINGS = z.strictObject({
   ca_file: path.optional(),
   proxy: path.optional(),
   state_dir: path.optional(),
+  ...TOOL_SETTINGS.shape,
   logger: z
     .strictObject({
       level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
@@ -74,6 +76,8 @@ export interface AgentConfig {
   readonly ca: string | undefined
   readonly proxy: URL | undefined
   readonly stateDir: string
+  /** What it runs tasks with, and how many at once. */
+  readonly tools: ToolSettings
   readonly logger: z.output<typeof SETTINGS>['logger']
   /** The file these came from: `tunnel_ports` is read again when it changes. */
   readonly file: string | undefined
@@ -114,6 +118,7 @@ export function parseAgentConfig(settings: unknown, env: Env, file?: string): Ag
       ca: data.ca_file === undefined ? undefined : readText('ca_file', resolve(base, data.ca_file)),
       proxy: chooseProxy(data.proxy, gatewayUrl, env),
       stateDir: data.state_dir === undefined ? defaultStateDir(env) : resolve(base, data.state_dir),
+      tools: TOOL_SETTINGS.strip().parse(data),
       logger: data.logger,
       file,
       warnings: warnings(data, gatewayUrl, file),

@@ -1,7 +1,29 @@
 import { encodeLine, type Link, lineEvents } from '@cyberun/link'
-import { AGENT_LIMITS, type AgentLine, FieldError, parseServerLine, type SystemStats } from '@cyberun/protocol'
+import {
+  AGENT_LIMITS,
+  type AgentLine,
+  FieldError,
+  type InventoryLine,
+  parseServerLine,
+  type SystemStats,
+  type ToolHealthReport,
+} from '@cyberun/protocol'
+import { latestWins } from './tasks/latest.ts'
 
 export const HEARTBEAT_MS = 10_000
+/** News go out at once, but no more often than this. */
+const NEWS_MS = 200
+
+/** What is told of the machine, and when. */
+export interface MachineReport {
+  systemStats(): SystemStats
+  tools(): readonly ToolHealthReport[]
+  freeSlots(): number
+  /** Of what the machine has; told when it is another than before. */
+  inventory(): readonly InventoryLine[]
+  /** Calls back when something has changed that should be told at once; the returned function stops that. */
+  onChange(tell: () => void): () => void
+}
 
 /** The control stream of one link: tells the server how this machine does, and whether the server still hears us. */
 export interface Heartbeat {
@@ -10,7 +32,7 @@ export interface Heartbeat {
 }
 
 /** Beats until the link closes, the first time at once. */
-export function startHeartbeat(link: Link, readStats: () => SystemStats): Heartbeat {
+export function startHeartbeat(link: Link, machine: MachineReport): Heartbeat {
   let sequence = 0
   let answered = 0
   let over = false
@@ -35,7 +57,13 @@ export function startHeartbeat(link: Link, readStats: () => SystemStats): Heartb
   )
   // A server that refuses the control stream still carries tunnels; it only shows an older heartbeat.
   stream.accepted.catch(stop)
-  const timer = setInterval(beat, HEARTBEAT_MS)
+  const inventory = inventoryTeller(machine, (line) => stream.write(encodeLine(line)))
+  const news = latestWins<void>(NEWS_MS, beat, () => performance.now())
+  const unwatch = machine.onChange(() => news.offer())
+  const timer = setInterval(() => {
+    beat()
+    inventory.allowAgain()
+  }, HEARTBEAT_MS)
   // Also when the link closes. The control stream must not be what keeps a leaving link open.
   void link.goingAway.then(() => {
     stop()
@@ -44,13 +72,22 @@ export function startHeartbeat(link: Link, readStats: () => SystemStats): Heartb
   beat()
 
   function beat(): void {
-    const line: AgentLine = { type: 'heartbeat', sequence: ++sequence, system_stats: readStats() }
+    const line: AgentLine = {
+      type: 'heartbeat',
+      sequence: ++sequence,
+      system_stats: machine.systemStats(),
+      tools: machine.tools(),
+      free_slots: machine.freeSlots(),
+    }
     stream.write(encodeLine(line))
+    inventory.tell()
   }
 
   function stop(): void {
     over = true
     clearInterval(timer)
+    news.stop()
+    unwatch()
     wakeAll()
   }
 
@@ -71,6 +108,27 @@ export function startHeartbeat(link: Link, readStats: () => SystemStats): Heartb
         const patience = setTimeout(finish, withinMs)
         waiting.add(look)
       })
+    },
+  }
+}
+
+/** Tells what the machine has when that has changed: at most once between two beats, as it may take 40 lines. */
+function inventoryTeller(machine: MachineReport, send: (line: InventoryLine) => void) {
+  let told = '[]'
+  let isAllowed = true
+  function tell(): void {
+    const lines = machine.inventory()
+    const text = JSON.stringify(lines)
+    if (!isAllowed || text === told) return
+    told = text
+    isAllowed = false
+    for (const line of lines) send(line)
+  }
+  return {
+    tell,
+    allowAgain() {
+      isAllowed = true
+      tell()
     },
   }
 }

@@ -1,5 +1,5 @@
 import type { Greeting } from '@cyberun/link'
-import { AGENT_LIMITS, type AgentHello, type SystemStats } from '@cyberun/protocol'
+import { AGENT_LIMITS, type AgentHello, type AttemptName, type OfferedTool, type SystemStats } from '@cyberun/protocol'
 import type { MachineKey } from './machine-key.ts'
 import { AGENT_SOFTWARE, AGENT_VERSION } from './version.ts'
 
@@ -8,21 +8,28 @@ export interface AgentFacts {
   agentId: string
   labels: readonly string[]
   systemStats: SystemStats
+  /** What it takes tasks for, the one it is listed with first; none when absent. */
+  tools?: readonly OfferedTool[]
+  /** How many tasks at once; 1 when absent. */
+  slots?: number
+  /** The attempts it still has; none when absent. */
+  runningTasks?: readonly AttemptName[]
 }
 
 /** An agent's hello for one link: `challenge` came with the server's 101 answer. */
 export function agentHello(machine: MachineKey, facts: AgentFacts, challenge: string): Greeting {
+  const { tools = [], slots = 1, runningTasks = [] } = facts
   const fields: AgentHello = {
     agent_id: facts.agentId,
     agent_version: AGENT_VERSION,
     labels: facts.labels.slice(0, AGENT_LIMITS.labels),
     platform_arch: platformArch(process.platform, process.arch),
-    tool: null,
-    tool_version: null,
-    gpu_capacity: 1,
+    tool: tools[0]?.type ?? null,
+    tool_version: tools[0]?.version ?? null,
+    gpu_capacity: slots,
     system_stats: facts.systemStats,
-    tools: [],
-    running_tasks: [],
+    tools: tools.slice(0, AGENT_LIMITS.tools),
+    running_tasks: runningTasks.slice(0, AGENT_LIMITS.runningTasks),
     machine: machine.prove(challenge, facts.agentId),
   }
   return { software: AGENT_SOFTWARE, fields: { ...fields } }

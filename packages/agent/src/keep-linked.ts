@@ -1,10 +1,10 @@
 import { DialError, type Link } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
-import { type CloseReason, LinkClosedError, type SystemStats, unreachable } from '@cyberun/protocol'
+import { type CloseReason, LinkClosedError, unreachable } from '@cyberun/protocol'
 import { retryWait } from './backoff.ts'
 import { type FinalExit, judgeClose, judgeDial, type Verdict } from './dial-failure.ts'
 import { dialThroughSilence } from './eager-dial.ts'
-import { type Heartbeat, startHeartbeat } from './heartbeat.ts'
+import { type Heartbeat, type MachineReport, startHeartbeat } from './heartbeat.ts'
 import type { Disturbance } from './wake.ts'
 
 /** How an agent's run ended. Everything but `stopped` is for the owner to read, and dialling again would not help. */
@@ -15,7 +15,10 @@ export type AgentState = { kind: 'dialling' } | { kind: 'linked' } | { kind: 'wa
 
 export interface Keeper {
   dial(signal: AbortSignal): Promise<Link>
-  readStats(): SystemStats
+  /** What the heartbeats of each link tell. */
+  machine: MachineReport
+  /** There is a new link, to be used from now on. */
+  onLink(link: Link): void
   /** Calls back at each disturbance of the machine; the returned function stops that. */
   onDisturbance(tell: (what: Disturbance) => void): () => void
   onState(state: AgentState): void
@@ -212,6 +215,7 @@ async function useLink(keeper: Keeper, link: Link): Promise<LinkOver> {
   keeper.onState({ kind: 'linked' })
   keeper.log.info({ server: link.welcome.software, gateway_id: link.welcome.fields['gateway_id'] }, 'link.up')
   const heartbeat = beatOn(keeper, link)
+  keeper.onLink(link)
   const unwatch = keeper.onDisturbance((what) => {
     void probe(keeper, link, heartbeat, what)
   })
@@ -229,7 +233,7 @@ async function useLink(keeper: Keeper, link: Link): Promise<LinkOver> {
 
 function beatOn(keeper: Keeper, link: Link): Heartbeat | undefined {
   try {
-    return startHeartbeat(link, () => keeper.readStats())
+    return startHeartbeat(link, keeper.machine)
   } catch (error) {
     // Lost as soon as it was made: `closed` tells the rest.
     if (error instanceof LinkClosedError) return undefined

@@ -1,6 +1,7 @@
 import { networkInterfaces } from 'node:os'
 import { dialLink, type Link } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
+import type { SystemStats } from '@cyberun/protocol'
 import type { AgentConfig } from './config.ts'
 import { learnMachine, type MachineFacts } from './facts.ts'
 import { agentHello } from './hello.ts'
@@ -10,6 +11,7 @@ import { watchTunnelPorts } from './port-watch.ts'
 import { describePortRules } from './ports.ts'
 import { type Env, isLoopbackHost } from './proxy.ts'
 import { createTargets, type Targets } from './targets.ts'
+import { startTasks, type Tasks } from './tasks/tasks.ts'
 import { AGENT_VERSION } from './version.ts'
 import { addressesOf, type Disturbance, watchMachine } from './wake.ts'
 
@@ -48,21 +50,36 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
       until,
     )
     const refused = new Set([...(deps.refusedPorts ?? []), ...portOfLocalGateway(config.gatewayUrl)])
-    const targets = createTargets(config.tunnelPorts, refused, log)
+    const tasks = await startTasks(config, { log, now, signal: until })
+    const targets = createTargets(config.tunnelPorts, refused, tasks.onStream, log)
     if (config.file !== undefined) watchTunnelPorts(config.file, deps.env ?? {}, targets.allow, log, until)
-    return await keepLinked({
-      dial: (dialSignal) => dialGateway(config, machine, facts, targets, log, dialSignal),
-      readStats() {
-        void facts.refresh(now())
-        return facts.systemStats()
+    // What still runs is told to the server before its link goes.
+    const leave = new AbortController()
+    signal.addEventListener('abort', () => void tasks.stop().finally(() => leave.abort()), { once: true })
+    if (signal.aborted) leave.abort()
+    const statsNow = (): SystemStats => ({ ...facts.systemStats(), comfyui_version: tasks.comfyuiVersion() })
+    const exit = await keepLinked({
+      dial: (dialSignal) => dialGateway(config, { machine, statsNow, facts, tasks, targets, log }, dialSignal),
+      machine: {
+        systemStats() {
+          void facts.refresh(now())
+          return statsNow()
+        },
+        tools: tasks.health,
+        freeSlots: tasks.freeSlots,
+        inventory: tasks.inventory,
+        onChange: tasks.onChange,
       },
+      onLink: tasks.useLink,
       onDisturbance: disturbances(until),
       onState: deps.onState ?? (() => {}),
       log,
-      signal,
+      signal: leave.signal,
       now,
       random,
     })
+    await tasks.stop()
+    return exit
   } finally {
     own.abort()
   }
@@ -82,21 +99,32 @@ function announce(config: AgentConfig, log: Log): void {
   for (const hint of config.warnings) log.warn({ hint }, 'agent.settings')
 }
 
-function dialGateway(
-  config: AgentConfig,
-  machine: MachineKey,
-  facts: MachineFacts,
-  targets: Targets,
-  log: Log,
-  signal: AbortSignal,
-): Promise<Link> {
+/** What a link is dialled with. */
+interface Dialled {
+  readonly machine: MachineKey
+  readonly facts: MachineFacts
+  statsNow(): SystemStats
+  readonly tasks: Tasks
+  readonly targets: Targets
+  readonly log: Log
+}
+
+function dialGateway(config: AgentConfig, parts: Dialled, signal: AbortSignal): Promise<Link> {
+  const { machine, facts, statsNow, tasks, targets, log } = parts
   return dialLink({
     url: config.gatewayUrl,
     headers: { authorization: `Bearer ${config.agentKey}` },
     hello: (challenge) =>
       agentHello(
         machine,
-        { agentId: config.agentId, labels: facts.labels(), systemStats: facts.systemStats() },
+        {
+          agentId: config.agentId,
+          labels: [...new Set([...tasks.labels(), ...facts.labels()])],
+          systemStats: statsNow(),
+          tools: tasks.offers(),
+          slots: config.tools.slots,
+          runningTasks: tasks.attempts(),
+        },
         challenge,
       ),
     onStream: targets.onStream,

@@ -15,8 +15,13 @@ export interface Targets {
   allow(rules: PortRules): void
 }
 
-/** `refused` ports are never dialled, whatever the rules say: those of our own server, when it runs on this machine. */
-export function createTargets(rules: PortRules, refused: ReadonlySet<number>, log: Log): Targets {
+/** `onTask` serves streams of kind `task`. `refused` ports are never dialled, whatever the rules say: those of our own server, when it runs on this machine. */
+export function createTargets(
+  rules: PortRules,
+  refused: ReadonlySet<number>,
+  onTask: (stream: LinkStream) => void,
+  log: Log,
+): Targets {
   const open = new Map<LinkStream, number>()
 
   async function relay(stream: LinkStream, port: number): Promise<void> {
@@ -48,6 +53,8 @@ export function createTargets(rules: PortRules, refused: ReadonlySet<number>, lo
         case 'control':
         case 'echo':
         case 'task':
+          onTask(stream)
+          return
         case 'artifact':
         case 'input':
           stream.reset('unsupported')

@@ -86,7 +86,14 @@ function scene(outcomes: readonly Outcome[], random = 0.999): Scene {
       links.push(link)
       return link
     },
-    readStats: () => STATS,
+    machine: {
+      systemStats: () => STATS,
+      tools: () => [],
+      freeSlots: () => 0,
+      inventory: () => [],
+      onChange: () => () => {},
+    },
+    onLink() {},
     onDisturbance(tell) {
       listeners.add(tell)
       return () => void listeners.delete(tell)

@@ -19,6 +19,8 @@ export function agentJob(
       agent_id: quickstart.agent_id,
       state_dir: join(dir, 'agent'),
       proxy: 'none',
+      // So that the quickstart's first run needs nothing else.
+      demo: true,
     },
     log,
     refusedPorts: [
