@@ -46,7 +46,7 @@ export class ReceiveBudget {
   /** Bytes of `window` were consumed, after which it may have grown. */
   consumed(window: ReceiveWindow, bytes: number, now: number, roundTripMs: number): void {
     this.letGo(bytes)
-    window.consumed(bytes, now, roundTripMs)
+    window.consumed(bytes, now, roundTripMs, this.#grown.size)
     if (window.isGrown) this.#grown.add(window)
   }
 

@@ -51,7 +51,7 @@ describe('a receive window', () => {
       const bytes = window.size
       window.takeCredit()
       expect(window.arrived(Math.min(bytes, 256 * 1024), now)).toBe(true)
-      window.consumed(bytes, now, 50)
+      window.consumed(bytes, now, 50, 1)
       sizes.push(window.size)
     }
     expect(sizes.at(-1)).toBe(256 * 1024 + 3 * MIB)
@@ -61,13 +61,24 @@ describe('a receive window', () => {
     expect(budget.take(4 * MIB)).toBe(3 * MIB)
   })
 
+  test.each([
+    { grown: 1, mib: 4 },
+    { grown: 2, mib: 2 },
+    { grown: 16, mib: 1 },
+  ])('grows to $mib MiB on a path without delay when $grown of its link grow', ({ grown, mib }) => {
+    const window = new ReceiveWindow(LIMITS, createGrowthBudget(64 * MIB), 256 * 1024, 256 * 1024)
+    // 0.8 GiB a second, of which a round trip of 0.1 ms holds next to nothing.
+    for (let now = 50; now <= 1_000; now += 50) window.consumed(40 * MIB, now, 0.1, grown)
+    expect(window.size).toBe(mib * MIB)
+  })
+
   test('gives credit back in quarters, and none for what is held', () => {
     const window = new ReceiveWindow(LIMITS, createGrowthBudget(0), 1000, 1000)
     window.arrived(800, 0)
     expect(window.takeCredit()).toBe(0)
-    window.consumed(200, 0, 1)
+    window.consumed(200, 0, 1, 0)
     expect(window.takeCredit()).toBe(0)
-    window.consumed(100, 0, 1)
+    window.consumed(100, 0, 1, 0)
     expect([window.takeCredit(), window.held]).toEqual([300, 500])
     expect(window.arrived(501, 0)).toBe(false)
   })
