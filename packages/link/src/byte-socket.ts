@@ -68,10 +68,10 @@ export class ByteSocket implements ByteEnd {
       this.#pipe.send(NOTHING, bytes, headroom, onWritten && { pieceWritten: onWritten })
     } else {
       this.#pipe.gather(bytes)
-      if (onWritten && this.#pipe.queuedBytes < HIGH_WATER_BYTES) onWritten()
+      if (onWritten && this.#pipe.refusedBytes < HIGH_WATER_BYTES) onWritten()
       else if (onWritten) this.#waiting.push(onWritten)
     }
-    return this.#pipe.queuedBytes < HIGH_WATER_BYTES
+    return this.#pipe.refusedBytes < HIGH_WATER_BYTES
   }
 
   end(): void {
@@ -120,7 +120,7 @@ export class ByteSocket implements ByteEnd {
   }
 
   #drained(): void {
-    if (this.#pipe.queuedBytes >= HIGH_WATER_BYTES / 2 && this.#state === 'open') return
+    if (this.#pipe.refusedBytes >= HIGH_WATER_BYTES / 2 && this.#state === 'open') return
     const waiting = this.#waiting
     this.#waiting = []
     for (const onWritten of waiting) onWritten()

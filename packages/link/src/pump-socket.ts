@@ -24,10 +24,14 @@ export interface WriteOwner {
 /** For sockets whose bytes Node allocates afresh: they stay valid for whoever keeps them. */
 const NOTHING_TO_LEND: ByteLender = { lend: () => () => {}, isTooDear: () => false }
 
+/** In place of an owner who was told before Node called back. */
+const TOLD: WriteOwner = { pieceWritten() {} }
+
 /**
- * A TCP or TLS socket made for moving bytes. Reads go into buffers of ours; a write whose bytes the kernel takes at
- * once (`writableLength` is 0 after it: about nine of ten in bulk) gives its buffer back during the call, and the
- * others share one callback. Nothing is read before `listen`.
+ * A TCP or TLS socket made for moving bytes. Reads go into buffers of ours. What is written while one event is handled
+ * leaves with one call to the kernel, right after it: the pieces that a read of 1 MiB falls into cost a third more as
+ * writes of their own. When the kernel takes all of it (`writableLength` is 0: about nine of ten times in bulk), the
+ * buffers are free before the next read; else their owners wait for Node's callback. Nothing is read before `listen`.
  */
 export class PumpSocket {
   readonly #socket: Socket
@@ -44,19 +48,15 @@ export class PumpSocket {
   #completions = 0
   bytesIn = 0
   bytesOut = 0
-  /** Under TLS small writes cost most: they are gathered until the loop turns. */
-  readonly #isCorking: boolean
-  #isCorked = false
+  readonly #isTls: boolean
+  /** Bytes written since `#hold`; undefined while nothing is held. */
+  #heldBytes: number | undefined
   readonly #written = (): void => this.#callbackCame()
-  readonly #uncork = (): void => {
-    this.#isCorked = false
-    this.#socket.uncork()
-  }
 
   private constructor(socket: Socket, readBuffers: ReadBuffers | undefined) {
     this.#socket = socket
     this.#buffers = readBuffers
-    this.#isCorking = socket instanceof TLSSocket
+    this.#isTls = socket instanceof TLSSocket
     socket.on('error', (error) => {
       this.#error ??= error
     })
@@ -148,6 +148,11 @@ export class PumpSocket {
     return this.#socket.writableLength
   }
 
+  /** Those of them that the kernel was offered: what a source has to wait for. */
+  get refusedBytes(): number {
+    return this.#socket.writableLength - (this.#heldBytes ?? 0)
+  }
+
   /** A number that changes while writes make progress. */
   get progress(): number {
     return this.#completions - (writeQueueSize(this.#socket) ?? 0)
@@ -169,48 +174,39 @@ export class PumpSocket {
 
   /** Writes `bytes`. They must stay unchanged until `owner` is told. */
   write(bytes: Uint8Array, owner?: WriteOwner): void {
-    if (this.#isDropping(owner)) return
+    if (this.#isClosed || this.#socket.writableEnded || this.#socket.destroyed) {
+      owner?.pieceWritten()
+      return
+    }
     this.#hold()
-    const at = this.#put(bytes, owner)
-    this.#settle(at, owner)
-  }
-
-  /** Writes `first` and `bytes` with one call to the kernel. */
-  writePair(first: Uint8Array, bytes: Uint8Array, owner?: WriteOwner): void {
-    if (this.#isDropping(owner)) return
-    this.#hold()
-    this.#socket.cork()
-    this.#put(first, undefined)
-    const at = this.#put(bytes, owner)
-    this.#socket.uncork()
-    this.#settle(at, owner)
-  }
-
-  #isDropping(owner: WriteOwner | undefined): boolean {
-    if (!this.#isClosed && !this.#socket.writableEnded && !this.#socket.destroyed) return false
-    owner?.pieceWritten()
-    return true
-  }
-
-  #hold(): void {
-    if (!this.#isCorking || this.#isCorked) return
-    this.#isCorked = true
-    this.#socket.cork()
-    setImmediate(this.#uncork)
-  }
-
-  #put(bytes: Uint8Array, owner: WriteOwner | undefined): number {
+    this.#heldBytes = (this.#heldBytes ?? 0) + bytes.length
     this.bytesOut += bytes.length
-    const at = this.#owed.push(owner) - 1
+    this.#owed.push(owner)
     this.#socket.write(bytes, this.#written)
-    return at
   }
 
-  /** When the kernel took everything, the owner need not wait for the callback. */
-  #settle(at: number, owner: WriteOwner | undefined): void {
-    if (!owner || this.#socket.writableLength > 0) return
-    this.#owed[at] = undefined
-    owner.pieceWritten()
+  /** Under TLS, where small writes cost most, until the loop turns. */
+  #hold(): void {
+    if (this.#heldBytes !== undefined) return
+    this.#heldBytes = 0
+    this.#socket.cork()
+    if (this.#isTls) setImmediate(letGo, this)
+    else process.nextTick(letGo, this)
+  }
+
+  /** Offers the kernel what was held. When it took everything, no owner need wait for the callback. */
+  letGo(): void {
+    if (this.#heldBytes === undefined) return
+    this.#heldBytes = undefined
+    this.#socket.uncork()
+    if (this.#socket.writableLength > 0 || this.#isClosed) return
+    const end = this.#owed.length
+    for (let at = this.#owedFrom; at < end; at++) {
+      const owner = this.#owed[at]
+      this.#owed[at] = TOLD
+      owner?.pieceWritten()
+    }
+    this.#events?.onWritten()
   }
 
   /** Sends FIN after what is queued. */
@@ -225,12 +221,14 @@ export class PumpSocket {
 
   /** Closes now; the queue is dropped. */
   destroy(): void {
+    this.letGo()
     this.#socket.destroy()
   }
 
   /** Closes now with RST, where the transport knows it. */
   reset(): void {
-    const isTcp = !(this.#socket instanceof TLSSocket) && this.#socket.remotePort !== undefined
+    this.letGo()
+    const isTcp = !this.#isTls && this.#socket.remotePort !== undefined
     // While a FIN is on its way out libuv refuses to reset, and Node would keep the handle for good.
     const isEnding = this.#socket.writableEnded && !this.#socket.writableFinished
     if (isTcp && !isEnding) this.#socket.resetAndDestroy()
@@ -251,8 +249,9 @@ export class PumpSocket {
       this.#owed.length = 0
       this.#owedFrom = 0
     }
+    if (owner === TOLD) return
     owner?.pieceWritten()
-    if (owner || this.#socket.writableLength === 0) this.#events?.onWritten()
+    this.#events?.onWritten()
   }
 
   #closed(): void {
@@ -263,6 +262,11 @@ export class PumpSocket {
     this.#owedFrom = 0
     this.#events?.onClose(this.#error)
   }
+}
+
+/** One function for all sockets: a closure of each would be kept by each. */
+function letGo(socket: PumpSocket): void {
+  socket.letGo()
 }
 
 /** Joins the buffers, Node's `onread` and the socket, which do not exist at the same time. */

@@ -42,7 +42,7 @@ export class SocketEnd implements ByteEnd {
         if (!this.#isOver) events.onEnd()
       },
       onWritten: () => {
-        if (this.#socket.queuedBytes === 0) events.onDrain()
+        if (this.#socket.refusedBytes === 0) events.onDrain()
       },
       onClose: (error) => {
         if (error && !this.#isOver) events.onReset(resetOf(error))
@@ -54,7 +54,7 @@ export class SocketEnd implements ByteEnd {
 
   write(bytes: Uint8Array, onWritten?: () => void): boolean {
     this.#socket.write(bytes, onWritten && { pieceWritten: onWritten })
-    return this.#socket.queuedBytes < HIGH_WATER_BYTES
+    return this.#socket.refusedBytes < HIGH_WATER_BYTES
   }
 
   end(): void {

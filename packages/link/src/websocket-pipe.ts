@@ -76,6 +76,11 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
     return this.#socket.queuedBytes + this.#batchEnd - MAX_WEBSOCKET_HEADER_BYTES
   }
 
+  /** See `PumpSocket.refusedBytes`. */
+  get refusedBytes(): number {
+    return this.#socket.refusedBytes
+  }
+
   pause(): void {
     this.#socket.pause()
   }
@@ -101,8 +106,8 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
   }
 
   /**
-   * Sends `prefix` and `bytes` as one message, after what was gathered. With enough `headroom` in front of `bytes` all
-   * headers are written in place, and it is one write of memory that nobody copied.
+   * Sends `prefix` and `bytes` as one message, after what was gathered; nothing is copied. With enough `headroom` in front
+   * of `bytes` all headers are written in place.
    */
   send(prefix: Uint8Array, bytes: Uint8Array, headroom: number, owner?: WriteOwner): void {
     this.flush()
@@ -126,7 +131,10 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
       : new Uint8Array(front)
     target.set(prefix, writeWebsocketHeader(target, 0, OPCODE.binary, length, mask))
     if (isInPlace) this.#socket.write(target, owner)
-    else this.#socket.writePair(target, bytes, owner)
+    else {
+      this.#socket.write(target)
+      this.#socket.write(bytes, owner)
+    }
   }
 
   /** Asks the other end for a sign of life. */

@@ -5,7 +5,7 @@ import type { ReceiveWindow } from './receive-window.ts'
 import { type Scheduled, Weight } from './scheduler.ts'
 import type { Chunk, LinkStream, StreamEvents } from './stream.ts'
 
-/** `write` says stop while this many bytes wait, or the peer's window is used up. */
+/** `write` says stop while this many bytes wait to be handed to the socket, or the peer's window is used up. */
 const HIGH_WATER_BYTES = 256 * 1024
 /** `onDrain` comes when no more than this is left. */
 const LOW_WATER_BYTES = 64 * 1024
@@ -114,6 +114,8 @@ export class SessionStream implements LinkStream, Scheduled {
   #credit: number
   readonly #queue: PendingWrite[] = []
   #queuedBytes = 0
+  /** Those of them that have not been handed to the socket. */
+  #waitingBytes = 0
   #isBlocked = false
   #waiter: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
 
@@ -154,7 +156,7 @@ export class SessionStream implements LinkStream, Scheduled {
 
   /** What could be sent at once, for those who can choose how much they read. */
   get room(): number {
-    return Math.max(0, this.#credit - this.#queuedBytes)
+    return Math.max(0, this.#credit - this.#waitingBytes)
   }
 
   listen(events: StreamEvents): void {
@@ -182,8 +184,9 @@ export class SessionStream implements LinkStream, Scheduled {
     }
     this.#queue.push(new PendingWrite(this, bytes, onWritten, headroom))
     this.#queuedBytes += bytes.length
+    this.#waitingBytes += bytes.length
     this.#wakeIfReady()
-    this.#isBlocked ||= this.#queuedBytes >= HIGH_WATER_BYTES || this.#credit === 0
+    this.#isBlocked ||= this.#waitingBytes >= HIGH_WATER_BYTES || this.#credit === 0
     return !this.#isBlocked
   }
 
@@ -225,8 +228,14 @@ export class SessionStream implements LinkStream, Scheduled {
   /** Accounts for a frame of `bytes` taken from `write`. */
   handed(write: PendingWrite, bytes: number): void {
     write.hand(bytes)
+    this.#waitingBytes -= bytes
     this.#credit -= bytes
     if (write.left === 0) this.#queue.shift()
+    this.moved(bytes)
+  }
+
+  /** Counts bytes of either direction: an interactive stream that moves many is bulk until it rests. */
+  moved(bytes: number): void {
     const isHeavy = this.#weight.add(bytes, this.#host.now)
     const rank = PRIORITY[this.init.priority]
     this.rank = isHeavy && rank === PRIORITY.interactive ? PRIORITY.bulk : rank
@@ -245,7 +254,7 @@ export class SessionStream implements LinkStream, Scheduled {
   }
 
   #unblock(): void {
-    const canGoOn = this.#queuedBytes <= LOW_WATER_BYTES && this.#credit > 0 && this.#state !== 'over'
+    const canGoOn = this.#waitingBytes <= LOW_WATER_BYTES && this.#credit > 0 && this.#state !== 'over'
     if (!this.#isBlocked || !canGoOn) return
     this.#isBlocked = false
     this.#tell((events) => events.onDrain())
