@@ -352,6 +352,7 @@ export class Session implements FrameHandler, StreamHost {
     }
     this.#budget.hold(length)
     this.#heartbeat.dataArrived()
+    stream.moved(length)
     this.#scheduler.moved(stream, this.#now)
     // Full of what readers that stopped have left: the stream that holds most is given up.
     if (this.#budget.isExceeded) this.#streams.fullest()?.fail('flow_control')

@@ -1,4 +1,11 @@
-import { LIMITS, LinkClosedError, type LinkStream, type OpenInit, StreamResetError } from '@cyberun/protocol'
+import {
+  LIMITS,
+  LinkClosedError,
+  type LinkStream,
+  type OpenInit,
+  type StreamEvents,
+  StreamResetError,
+} from '@cyberun/protocol'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { echo, recorder, VirtualPair } from './virtual-pair.ts'
@@ -171,6 +178,33 @@ describe('flow control', () => {
     }
     expect(held).toBeGreaterThan(LIMITS.windowBytes / 2)
     expect(held).toBeLessThanOrEqual(LIMITS.windowBytes)
+  })
+
+  test('beside a keystroke a download is granted little, whatever it was opened as', () => {
+    const pair = new VirtualPair({
+      bytesPerMs: 100_000,
+      onStream: { acceptor: (stream) => (stream.init.priority === 'terminal' ? echo(stream) : pour(stream)) },
+    })
+    let readerStopped = false
+    let unread = 0
+    pair.dialler.session.open(TCP, {
+      ...recorder(),
+      onData(chunk) {
+        if (!readerStopped) return
+        unread += chunk.bytes.length
+        chunk.hold()
+      },
+    })
+    const key = pair.dialler.session.open({ ...TCP, priority: 'terminal' }, recorder())
+    pair.run(1_000)
+    for (let i = 0; i < 10; i++) {
+      key.write(text('k'))
+      pair.run(100)
+    }
+    readerStopped = true
+    pair.run(1_000)
+    // 2 ms of round trip hold less than the 256 KiB that are granted in any case; alone the window grew to 4 MiB.
+    expect(unread).toBeLessThanOrEqual(512 * 1024)
   })
 
   test('more than was granted resets the stream and spares the link', () => {
@@ -350,3 +384,13 @@ function throughput(pair: VirtualPair, ms: number): number {
 }
 
 const BLOCK = new Uint8Array(256 * 1024)
+
+/** Accepts, and writes for as long as it may. */
+function pour(stream: LinkStream): StreamEvents {
+  const fill = (): void => {
+    while (stream.write(BLOCK));
+  }
+  stream.accept()
+  fill()
+  return { ...recorder(), onDrain: fill }
+}
