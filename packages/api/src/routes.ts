@@ -4,6 +4,7 @@ import * as agents from './schemas/agents.ts'
 import { IdAnswer, PageQuery, SuccessAnswer } from './schemas/common.ts'
 import * as credentials from './schemas/credentials.ts'
 import * as tunnels from './schemas/tunnels.ts'
+import { taskRoutes } from './task-routes.ts'
 
 /** The whole API: the public API of Cyberun Cloud, and what we add to it. */
 export const routes = {
@@ -250,6 +251,7 @@ export const routes = {
     params: agents.AgentParams,
     query: tunnels.CloseTunnelQuery,
   },
+  ...taskRoutes,
 } as const satisfies RouteTable
 
 export type Routes = typeof routes

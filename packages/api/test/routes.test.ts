@@ -10,14 +10,17 @@ const takes = (spec: RouteSpec, kind: 'user' | 'integration' | 'device') =>
 const namesOf = (wanted: (spec: RouteSpec) => boolean) => all.filter(([, spec]) => wanted(spec)).map(([name]) => name)
 
 test('an integration key calls r/…, agents and tunnels, and nothing else', () => {
-  expect(namesOf((spec) => takes(spec, 'integration'))).toEqual([
+  const taken = namesOf((spec) => takes(spec, 'integration'))
+  expect(taken.filter((name) => !/ \/r\//.test(name))).toEqual([
     'GET /agents',
-    'GET /r/agents',
     'GET /agents/{agentId}',
     'POST /agents/{agentId}/tunnel',
     'GET /agents/{agentId}/tunnel',
     'DELETE /agents/{agentId}/tunnel',
   ])
+  expect(taken.filter((name) => / \/r\//.test(name))).toEqual(
+    all.map(([name]) => name).filter((name) => / \/r\//.test(name)),
+  )
 })
 
 test('keys, passwords and joining teams are for signed-in users only', () => {
@@ -48,15 +51,20 @@ test('a viewer only reads, or leaves', () => {
   expect(byViewers.filter((name) => !name.startsWith('GET '))).toEqual(['DELETE /members/{userId}'])
 })
 
-test('creating answers 201, deleting 204, the rest 200', () => {
+test('creating answers 201, submitting a run 202, deleting 204, the rest 200', () => {
   expect(namesOf((spec) => spec.status === 201)).toEqual([
     'POST /teams',
     'POST /invitations',
     'POST /invitations/register',
     'POST /credentials',
     'POST /agents/{agentId}/tunnel',
+    'POST /workflows/import',
   ])
-  expect(namesOf((spec) => !spec.answer)).toEqual(
+  expect(namesOf((spec) => spec.status === 202)).toEqual([
+    'POST /r/workflows/{id}/run',
+    'POST /r/workflows/slug/{slug}/run',
+  ])
+  expect(namesOf((spec) => !spec.answer && !spec.eventStream)).toEqual(
     namesOf((spec) => all.some(([name, s]) => s === spec && name.startsWith('DELETE '))),
   )
 })

@@ -17,7 +17,7 @@ export interface BusMessages {
   /** What is not stored: how far the task is, and what it looks like now. */
   'task.live': { taskId: string; event: TaskLiveEvent }
   /** A task was cancelled while this agent had it: the attempt is to stop. */
-  'task.cancelled': { taskId: string; agentId: string; fence: number }
+  'task.cancelled': { teamId: string; taskId: string; agentId: string; fence: number }
 }
 
 /** Live only: the latest of each kind replaces the one before. */

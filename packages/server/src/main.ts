@@ -5,16 +5,23 @@ import { createAgents } from './agents/agents.ts'
 import type { Agents } from './agents/types.ts'
 import { createLocalBus } from './bus.ts'
 import { type Config, dataPath } from './config.ts'
-import { startControl } from './control/control.ts'
+import { type Control, startControl } from './control/control.ts'
 import { createMetrics, type GaugeSource } from './control/metrics.ts'
+import { createDispatch } from './dispatch/dispatch.ts'
+import type { Dispatch } from './dispatch/types.ts'
+import type { FileLimits } from './files/context.ts'
+import { createFiles } from './files/files.ts'
+import { openObjectStore } from './files/open-object-store.ts'
 import { createIdentity } from './identity/create-identity.ts'
 import type { FirstUser, Identity, KeepFirstUser } from './identity/identity.ts'
 import { createRouting } from './routing/routing.ts'
 import { openServerSecret } from './store/server-secret.ts'
 import { openStore } from './store/store.ts'
+import { Tasks } from './tasks/tasks.ts'
 import { type Edge, startEdge } from './tunnels/edge.ts'
 import { Tunnels } from './tunnels/tunnels.ts'
 import { createVisitorAddress } from './visitor-address.ts'
+import { Workflows } from './workflows/workflows.ts'
 
 export interface ServerDeps {
   log: Log
@@ -43,6 +50,7 @@ export class StartError extends Error {
 }
 
 const FIRST_USER_EMAIL = 'admin@localhost'
+const HOUR_MS = 3600 * 1000
 
 /**
  * Builds the parts of a server in order; stopping is the same list read backwards. What was started is stopped again
@@ -66,7 +74,9 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     const issuer = config.control.public_url ?? 'cyberun'
     const identity = await createIdentity({ store, bus, log, now, secret, issuer })
     stops.push(() => identity.stop())
+    const workflows = new Workflows({ store, now })
     const firstUser = await identity.bootstrap(FIRST_USER_EMAIL, keepFirstUser)
+    if (firstUser) await workflows.seedDemo(firstUser)
 
     const visitorAddress = createVisitorAddress(config.edge.trusted_proxies)
     const addressOf = visitorAddress.of
@@ -74,6 +84,20 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     const agents = createAgents({ identity, store, bus, log, now, random: Math.random, addressOf, gatewayId })
     stops.push((signal) => agents.stop(signal))
     const routing = createRouting(agents)
+
+    const objects = await openObjectStore(dataPath(config, ''), config.objects.url)
+    const files = createFiles({
+      ...{ store, objects, bus, log, now, secret },
+      newId: uuidv7,
+      limits: fileLimits(config),
+      baseUrl: () => control.url,
+    })
+    stops.push((signal) => files.stop(signal))
+    const dispatch = createDispatch({ store, bus, log, now, agents, files, gatewayId })
+    stops.push((signal) => dispatch.stop(signal))
+    agents.serveTasks(dispatch)
+    const tasks = new Tasks({ store, bus, log, now, files, dispatch })
+    stops.push(() => tasks.stop())
 
     const tunnels = await Tunnels.start({ store, bus, log, now, agents, routing, secret, edgeUrl: () => edge.url })
     stops.push(() => tunnels.stop())
@@ -88,9 +112,9 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       await store.ping()
       return undefined
     }
-    const metrics = createMetrics(gauges({ agents, tunnels, edge }))
-    const control = await startControl({
-      ...{ identity, agents, tunnels, metrics, readiness, visitorAddress, version, log },
+    const metrics = createMetrics(gauges({ agents, dispatch, tasks, tunnels, edge }))
+    const control: Control = await startControl({
+      ...{ identity, bus, agents, workflows, tasks, files, tunnels, metrics, readiness, visitorAddress, version, log },
       ...{ host: config.control.host, port: config.control.port, publicUrl: config.control.public_url },
       newRequestId: uuidv7,
       now: () => performance.now(),
@@ -124,9 +148,25 @@ function edgeSettings({ edge }: Config) {
   }
 }
 
+function fileLimits({ files }: Config): FileLimits {
+  return {
+    maxInputBytes: files.max_input_bytes,
+    maxArtifactBytes: files.max_artifact_bytes,
+    inputRetentionMs: files.input_retention_hours * HOUR_MS,
+    outputRetentionMs: files.output_retention_hours * HOUR_MS,
+  }
+}
+
+interface MeasuredParts {
+  agents: Agents
+  dispatch: Dispatch
+  tasks: Tasks
+  tunnels: Tunnels
+  edge: Edge
+}
+
 /** What is in force now, each read from the collection that holds it. */
-function gauges(parts: { agents: Agents; tunnels: Tunnels; edge: Edge }): GaugeSource[] {
-  const { agents, tunnels, edge } = parts
+function gauges({ agents, dispatch, tasks, tunnels, edge }: MeasuredParts): GaugeSource[] {
   return [
     { name: 'cyberun_agents_linked', help: 'Agents with a live link.', read: () => agents.counts.linked },
     {
@@ -140,6 +180,17 @@ function gauges(parts: { agents: Agents; tunnels: Tunnels; edge: Edge }): GaugeS
       help: 'Bytes waiting for links to take them.',
       read: () => agents.counts.queuedBytes,
     },
+    {
+      name: 'cyberun_attempts_held',
+      help: 'Attempts of agents that are linked here.',
+      read: () => dispatch.counts.attempts,
+    },
+    {
+      name: 'cyberun_attempts_unstored_characters',
+      help: 'Characters that agents reported and the store has not taken yet.',
+      read: () => dispatch.counts.unstored,
+    },
+    { name: 'cyberun_event_streams_open', help: 'Streams of task events open.', read: () => tasks.feedCount },
     { name: 'cyberun_tunnels_open', help: 'Open tunnel sessions.', read: () => tunnels.openCount },
     { name: 'cyberun_upstreams_open', help: 'Connections to services behind tunnels.', read: () => edge.upstreams },
   ]

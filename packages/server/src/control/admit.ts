@@ -1,7 +1,6 @@
-import { ApiError, type CallerKind, Id, type RouteSpec } from '@cyberun/api'
+import { ApiError, type CallerKind, Id, invalidRequest, type RouteSpec } from '@cyberun/api'
 import type { Actor, Caller, Identity } from '../identity/identity.ts'
 import { atLeast } from '../model/roles.ts'
-import { invalid } from './request.ts'
 
 /** Who a call comes from, as far as its route asks. */
 export interface Admitted {
@@ -59,8 +58,9 @@ function wrongKind(kind: CallerKind, allowed: readonly CallerKind[]): string {
 function teamOf(caller: Caller, request: Request): string {
   if (caller.kind !== 'user') return caller.teamId
   const sent = request.headers.get('x-team-id')
-  if (sent === null) throw invalid([{ path: 'header.X-Team-ID', message: 'is missing; name the team of this call' }])
+  if (sent === null)
+    throw invalidRequest([{ path: 'header.X-Team-ID', message: 'is missing; name the team of this call' }])
   const teamId = Id.safeParse(sent)
-  if (!teamId.success) throw invalid([{ path: 'header.X-Team-ID', message: 'is not a UUID' }])
+  if (!teamId.success) throw invalidRequest([{ path: 'header.X-Team-ID', message: 'is not a UUID' }])
   return teamId.data
 }

@@ -1,29 +1,31 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { ApiError } from '@cyberun/api'
+import { ApiError, invalidRequest } from '@cyberun/api'
 import type { Log } from '@cyberun/link/log'
 import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-server'
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { type Context, Hono } from 'hono'
-import type { Identity } from '../identity/identity.ts'
+import type { Bus } from '../bus.ts'
+import type { EventFeed } from '../tasks/task-feed.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
 import { type Admitted, admit } from './admit.ts'
+import { limitBodyTime } from './body-time.ts'
 import { docsPage } from './docs-page.ts'
-import { createHandlers } from './handlers.ts'
+import { EVENT_STREAM_HEADERS, sendEventStream } from './event-stream.ts'
+import { createHandlers, type HandlerParts } from './handlers.ts'
 import { healthAnswer, type Readiness, readinessAnswer } from './health.ts'
 import { type Listening, listen } from './listening.ts'
+import { LiveCalls } from './live-calls.ts'
 import type { Metrics } from './metrics.ts'
 import { describeApi } from './openapi.ts'
 import { frontPage, pairPage } from './pages.ts'
-import type { AgentsPort, TunnelsPort } from './ports.ts'
 import { beginResponse, createHeaderCheck } from './prologue.ts'
 import { renderAnswer, renderError, toApiError, writeError, writeRawError } from './render.ts'
-import { invalid, parseRequest } from './request.ts'
+import { parseRequest } from './request.ts'
 import { methodsByPath, type RouteEntry, routeEntries } from './route-entries.ts'
 
-export interface ControlOptions {
-  identity: Identity
-  agents: AgentsPort
-  tunnels: TunnelsPort
+export interface ControlOptions extends Omit<HandlerParts, 'verificationUri'> {
+  bus: Bus
   metrics: Pick<Metrics, 'called'>
   readiness: Readiness
   visitorAddress: VisitorAddress
@@ -45,13 +47,16 @@ export interface Control extends Listening {
 
 /** A call that takes longer is answered with `timeout`. The longest waits for an agent to dial a port. */
 const CALL_DEADLINE_MS = 30_000
+/** How long the body of a call may take to arrive. */
+const BODY_MS = 60_000
 const BASE = '/api/v1'
 
 /** Limits of the listener, in milliseconds and bytes. Idle connections outlive the 60 s that proxies keep theirs. */
 const LISTENER = {
   requireHostHeader: false,
   headersTimeout: 10_000,
-  requestTimeout: 60_000,
+  // Bodies have their own limits: `BODY_MS` here, and as long as bytes keep coming at the file door.
+  requestTimeout: 0,
   connectionsCheckingInterval: 1_000,
   keepAliveTimeout: 65_000,
   maxHeaderSize: 32 * 1024,
@@ -67,12 +72,13 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   const { log } = options
   // Known once the port is; no call is answered before.
   let url = options.publicUrl ?? ''
-  const app = buildApp(options, () => url)
+  const liveCalls = new LiveCalls(options.bus)
+  const app = buildApp({ ...options, liveCalls }, () => url)
   const answer = getRequestListener(app.fetch as never, {
     overrideGlobalObjects: false,
     errorHandler: (error) =>
       error instanceof RequestError
-        ? renderError(invalid([{ path: 'target', message: 'is not a path' }]))
+        ? renderError(invalidRequest([{ path: 'target', message: 'is not a path' }]))
         : fail(log, 'without an id', error),
   })
   const checkHeaders = createHeaderCheck(ownNames(options))
@@ -80,17 +86,24 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     beginResponse(incoming, outgoing, options.newRequestId)
     return checkHeaders(incoming)
   }
-  const server = createServer(LISTENER, (incoming, outgoing) => {
+  const serve = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     const refusal = begin(incoming, outgoing)
     if (refusal) writeError(outgoing, refusal)
-    else void answer(incoming, outgoing)
-  })
+    else if (!options.files.handleRequest(incoming, outgoing)) {
+      limitBodyTime(incoming, BODY_MS, (error) => refuseBytes(error, incoming.socket, options.newRequestId()))
+      if (incoming.headers.expect !== undefined) outgoing.writeContinue()
+      void answer(incoming, outgoing)
+    }
+  }
+  const server = createServer(LISTENER, serve)
+  // Here rather than by Node, so that a refused upload is told before its bytes are sent.
+  server.on('checkContinue', serve)
   // Node would drop what is beyond its default number without a word. `maxHeaderSize` bounds them.
   server.maxHeadersCount = 0
   server.on('checkExpectation', (incoming: IncomingMessage, outgoing: ServerResponse) => {
     writeError(
       outgoing,
-      begin(incoming, outgoing) ?? invalid([{ path: 'header.Expect', message: 'is not 100-continue' }]),
+      begin(incoming, outgoing) ?? invalidRequest([{ path: 'header.Expect', message: 'is not 100-continue' }]),
     )
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
@@ -99,7 +112,14 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   const listening = await listen(server, options)
   if (url === '') url = `http://${hostName(LOOPBACK_OF[options.host] ?? options.host)}:${listening.port}`
   log.info({ host: options.host, port: listening.port }, 'control.listening')
-  return { ...listening, url }
+  return {
+    ...listening,
+    url,
+    stop(signal) {
+      liveCalls.stop()
+      return listening.stop(signal)
+    },
+  }
 }
 
 /** The host names in `Host` that mean this listener, besides those of the loopback. */
@@ -116,8 +136,12 @@ function hostName(address: string): string {
 /** Addresses that mean all of a machine's, and are no name of it. */
 const LOOPBACK_OF: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' }
 
+interface AppParts extends ControlOptions {
+  liveCalls: LiveCalls
+}
+
 /** Every route of the table, then what is not in it. */
-function buildApp(options: ControlOptions, url: () => string): Hono<Env> {
+function buildApp(options: AppParts, url: () => string): Hono<Env> {
   const app = new Hono<Env>()
   const handlers = createHandlers({ ...options, verificationUri: () => `${url()}/pair` })
   const document = describeApi(options.version)
@@ -147,7 +171,7 @@ function honoPath(path: string): string {
 
 /** One call, from the head of its request to its answer. Never throws. */
 async function serveCall(
-  options: ControlOptions,
+  options: AppParts,
   entry: RouteEntry,
   handler: (call: unknown) => unknown,
   c: CallContext,
@@ -161,7 +185,10 @@ async function serveCall(
     admitted = await admit(entry.spec, c.req.raw, address, options.identity)
     const parsed = await parseRequest(entry.spec, c.req.raw, c.req.param())
     const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(CALL_DEADLINE_MS)])
-    response = renderAnswer(entry.spec, await handler({ ...parsed, ...admitted, address, signal }))
+    const answer = await handler({ ...parsed, ...admitted, address, signal })
+    response = entry.spec.eventStream
+      ? await streamEvents(options, entry, c, admitted, answer as EventFeed | undefined)
+      : renderAnswer(entry.spec, answer)
   } catch (error) {
     // With nobody left to answer, whatever stopped the call is no failure.
     const { aborted } = c.req.raw.signal
@@ -182,6 +209,39 @@ async function serveCall(
     'api.called',
   )
   return response
+}
+
+/**
+ * Starts to send the events and leaves that to go on by itself: the call's deadline is for its head. Takes the feed over.
+ * 204 tells a browser's EventSource not to come back (WHATWG HTML, section 9.2.3).
+ */
+async function streamEvents(
+  { liveCalls, visitorAddress, identity }: AppParts,
+  { spec }: RouteEntry,
+  c: CallContext,
+  { caller, actor }: Admitted,
+  feed: EventFeed | undefined,
+): Promise<Response> {
+  if (!feed) return new Response(null, { status: 204 })
+  if (!caller || !actor) throw new Error('an event stream is about a team')
+  const live = liveCalls.hold(caller, actor.teamId)
+  const release = () => {
+    live.release()
+    feed.close()
+  }
+  try {
+    // Once more, now that its end would be noticed: what let it in may have been revoked meanwhile.
+    await admit(spec, c.req.raw, visitorAddress.of(c.env.incoming), identity)
+  } catch (error) {
+    release()
+    throw error
+  }
+  if (c.req.method === 'HEAD') {
+    release()
+    return new Response(null, { headers: EVENT_STREAM_HEADERS })
+  }
+  void sendEventStream(c.env.outgoing, feed, live.signal).finally(release)
+  return RESPONSE_ALREADY_SENT
 }
 
 function callFields(admitted: Admitted | undefined): Record<string, string> {
@@ -220,7 +280,7 @@ function refuseBytes(error: NodeJS.ErrnoException, socket: Duplex, requestId: st
   }
   writeRawError(
     socket,
-    invalid([{ path: 'request', message: 'is not well-formed HTTP/1.1' }]),
+    invalidRequest([{ path: 'request', message: 'is not well-formed HTTP/1.1' }]),
     requestId,
     PARSER_STATUS[error.code ?? ''],
   )

@@ -77,6 +77,7 @@ function article({ method, path, operation }: Row, schemas: Record<string, Schem
   const body = operation.requestBody?.content['application/json']?.schema
   const [done, ...faults] = Object.entries(operation.responses)
   const answer = done?.[1].content?.['application/json']?.schema
+  const events = done?.[1].content?.['text/event-stream']?.schema
   return html`<article id="${operation.operationId}">
 <h3><span class="verb">${method}</span>${path}</h3>
 <p>${operation.summary} <span class="dim">${inline(operation.description)}</span></p>
@@ -91,7 +92,8 @@ ${
 }
 ${body ? html`<h4>Body</h4>${fields(body, schemas)}` : ''}
 <h4>Answer <code>${done?.[0]}</code></h4>
-${answer ? fields(answer, schemas) : html`<p class="dim">No body.</p>`}
+${events ? html`<p>${done?.[1].description}</p>` : ''}
+${answer || events ? fields(answer ?? events ?? {}, schemas) : html`<p class="dim">No body.</p>`}
 <h4>Errors</h4>
 <p>${faults.map(([status, { description }]) => html`<code>${status}</code> <span class="dim">${inline(description)}</span> `)}</p>
 </article>`
@@ -121,7 +123,8 @@ function resolve(schema: Schema, schemas: Record<string, Schema>): Schema {
 }
 
 function typeText(schema: Schema, schemas: Record<string, Schema>): string {
-  const { type, format, enum: values, const: only, items, additionalProperties } = resolve(schema, schemas)
+  const { type, format, enum: values, const: only, items, additionalProperties, anyOf } = resolve(schema, schemas)
+  if (anyOf) return anyOf.map((form) => typeText(form, schemas)).join(' or ')
   if (only !== undefined) return JSON.stringify(only)
   if (values) return values.map((value) => JSON.stringify(value)).join(' or ')
   if (items) return `list of ${typeText(items, schemas)}`

@@ -1,7 +1,9 @@
-import type { AgentView, PageQuery, Role, RouteAnswer, RouteInput, RouteName, Routes } from '@cyberun/api'
+import type { AgentView, PageQuery, RouteName } from '@cyberun/api'
 import type { Actor, Caller, Identity } from '../identity/identity.ts'
+import type { HandlersOf } from './call.ts'
 import type { AgentsPort, TunnelOpener, TunnelsPort } from './ports.ts'
 import { notFound } from './request.ts'
+import { createTaskHandlers, type TaskHandlerParts } from './task-handlers.ts'
 import {
   credentialView,
   invitationView,
@@ -15,7 +17,7 @@ import {
 } from './views.ts'
 
 /** What a route calls. */
-export interface HandlerParts {
+export interface HandlerParts extends TaskHandlerParts {
   identity: Identity
   agents: AgentsPort
   tunnels: TunnelsPort
@@ -23,29 +25,11 @@ export interface HandlerParts {
   verificationUri(): string
 }
 
-/** What is known of any call. */
-interface AnyCall {
-  /** IP address of the caller, for the limits on guessing. */
-  address: string
-  /** Aborts when the caller hangs up or the deadline passes. */
-  signal: AbortSignal
-}
-
-/** What a handler gets: the parsed parts of the request, and what its row of the table says was established. */
-export type Call<K extends RouteName> = AnyCall &
-  RouteInput<K> &
-  (Routes[K] extends { callers: readonly (infer Kind)[] } ? { caller: CallerOf<Kind> } : unknown) &
-  (Routes[K] extends { role: Role } ? { actor: Actor } : unknown)
-
-/** The callers that a row lets in. Distributes over its kinds. */
-type CallerOf<Kind> = Kind extends 'user' ? Extract<Caller, { kind: 'user' }> : Exclude<Caller, { kind: 'user' }>
-
-export type Handlers = { [K in RouteName]: (call: Call<K>) => RouteAnswer<K> | Promise<RouteAnswer<K>> }
-
 const SUCCESS = { is_success: true } as const
 
 /** One handler for each row of the route table: it makes one call and renders what came back. */
-export function createHandlers({ identity, agents, tunnels, verificationUri }: HandlerParts): Handlers {
+export function createHandlers(parts: HandlerParts): HandlersOf<RouteName> {
+  const { identity, agents, tunnels, tasks, verificationUri } = parts
   const listAgents = ({ actor, query }: { actor: Actor; query: PageQuery }) => agentList(agents, actor.teamId, query)
   return {
     'POST /auth/login': async ({ body, address }) =>
@@ -67,6 +51,7 @@ export function createHandlers({ identity, agents, tunnels, verificationUri }: H
       return { id: actor.teamId }
     },
     'DELETE /teams/current': async ({ actor }) => {
+      await tasks.endTeam(actor.teamId)
       await identity.deleteTeam(actor)
       return undefined
     },
@@ -158,6 +143,7 @@ export function createHandlers({ identity, agents, tunnels, verificationUri }: H
       await tunnels.close(openerOf(caller), actor.teamId, params.agentId, query.session_id)
       return undefined
     },
+    ...createTaskHandlers(parts),
   }
 }
 

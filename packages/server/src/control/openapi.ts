@@ -1,5 +1,5 @@
 import { ErrorAnswer, type ErrorCode, HTTP_STATUS, type RouteSpec } from '@cyberun/api'
-import { OpenAPIHono } from '@hono/zod-openapi'
+import { OpenAPIHono, z } from '@hono/zod-openapi'
 import type { ApiDocument } from './docs-page.ts'
 import { routeEntries } from './route-entries.ts'
 
@@ -37,10 +37,6 @@ export function describeApi(version: string): ApiDocument {
 }
 
 function registerRoute(app: OpenAPIHono, method: string, path: string, spec: RouteSpec): void {
-  const status = spec.answer ? (spec.status ?? 200) : 204
-  const success = spec.answer
-    ? { description: 'Done.', content: { 'application/json': { schema: spec.answer } } }
-    : { description: 'Done; no body.' }
   app.openAPIRegistry.registerPath({
     method: method.toLowerCase() as 'get' | 'post' | 'put' | 'delete',
     path,
@@ -52,13 +48,29 @@ function registerRoute(app: OpenAPIHono, method: string, path: string, spec: Rou
     request: {
       ...(spec.params && { params: spec.params }),
       ...(spec.query && { query: spec.query }),
+      ...(spec.headers && { headers: spec.headers }),
       ...(spec.body && {
         body: { required: !spec.body.safeParse({}).success, content: { 'application/json': { schema: spec.body } } },
       }),
     },
     ...(spec.role && { parameters: [TEAM_HEADER] }),
-    responses: { [status]: success, ...errorResponses(spec) },
+    responses: { ...successResponses(spec), ...errorResponses(spec) },
   })
+}
+
+/** What a call answers when all is well, by status. */
+function successResponses({ answer, eventStream, status }: RouteSpec) {
+  const noBody = { description: 'Done; no body.' }
+  if (eventStream) {
+    const description = 'A stream of events. Each has a name, and in its data an object with the fields of that name.'
+    return {
+      200: { description, content: { 'text/event-stream': { schema: z.object(eventStream) } } },
+      204: { description: 'It has ended, and the caller has had every event.' },
+    }
+  }
+  return answer
+    ? { [status ?? 200]: { description: 'Done.', content: { 'application/json': { schema: answer } } } }
+    : { 204: noBody }
 }
 
 const TEAM_HEADER = {
@@ -86,7 +98,7 @@ function audience(spec: RouteSpec): string {
 /** The errors a route can meet, by status, from its shape and from what its table row adds. */
 function errorResponses(spec: RouteSpec): Record<string, object> {
   const codes = new Set<ErrorCode>(spec.errors ?? [])
-  if (spec.query || spec.body || spec.role) codes.add('invalid_request')
+  if (spec.query || spec.headers || spec.body || spec.role) codes.add('invalid_request')
   if (spec.body) codes.add('payload_too_large')
   if (spec.callers !== 'anyone')
     for (const code of ['unauthenticated', 'forbidden', 'rate_limited'] as const) codes.add(code)

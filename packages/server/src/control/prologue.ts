@@ -1,6 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { ApiError } from '@cyberun/api'
-import { invalid } from './request.ts'
+import { ApiError, invalidRequest } from '@cyberun/api'
 
 /** What happens to every request before any route sees it, on Node's own objects: fetch's hide raw headers. */
 
@@ -46,14 +45,14 @@ export function createHeaderCheck(ownNames: readonly string[]): HeaderCheck {
   return (request) => {
     for (const name of ['Host', 'Authorization', 'X-Team-ID']) {
       if (countRaw(request, name.toLowerCase()) > 1) {
-        return invalid([{ path: `header.${name}`, message: 'given twice; send it once' }])
+        return invalidRequest([{ path: `header.${name}`, message: 'given twice; send it once' }])
       }
     }
     // Its authority would stand in for the Host that is checked here (RFC 9112, section 3.2.2).
-    if (!request.url?.startsWith('/')) return invalid([{ path: 'target', message: 'must be a path' }])
+    if (!request.url?.startsWith('/')) return invalidRequest([{ path: 'target', message: 'must be a path' }])
     const name = HOST.exec(request.headers.host ?? '')?.[1]
     if (name === undefined)
-      return invalid([{ path: 'header.Host', message: 'is not a host name with an optional port' }])
+      return invalidRequest([{ path: 'header.Host', message: 'is not a host name with an optional port' }])
     if (names.has(name.toLowerCase())) return undefined
     return new ApiError(
       'misdirected_request',

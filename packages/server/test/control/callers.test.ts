@@ -3,6 +3,7 @@ import { formatKey } from '@cyberun/protocol'
 import { createLocalJWKSet, jwtVerify } from 'jose'
 import { uuidv7 } from 'uuidv7'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Sent, TASK_REQUESTS } from './task-requests.ts'
 import { PASSWORD, type Person, type Team, type TeamWorld, teamWorld } from './team-world.ts'
 
 /**
@@ -136,7 +137,7 @@ const CALLERS: Record<string, CallerCase> = {
 const RANK: Record<Role, number> = { viewer: 0, member: 1, admin: 2, owner: 3 }
 
 function expectedStatus(spec: RouteSpec, caller: CallerCase): number {
-  const done = spec.answer ? (spec.status ?? 200) : 204
+  const done = spec.answer || spec.eventStream ? (spec.status ?? 200) : 204
   if (spec.callers === 'anyone') return done
   if (caller.is === 'bad') return 401
   if (!spec.callers.includes(caller.is)) return 403
@@ -145,11 +146,6 @@ function expectedStatus(spec: RouteSpec, caller: CallerCase): number {
   return RANK[caller.role] < RANK[spec.role] ? 403 : done
 }
 
-interface Sent {
-  params?: Record<string, string>
-  query?: Record<string, string>
-  body?: unknown
-}
 /** A request that succeeds for whoever is let in: about objects of `team`, made for it. */
 type Prepare = (team: Team, caller: CallerCase) => Promise<Sent> | Sent
 
@@ -215,6 +211,7 @@ const REQUESTS: Record<RouteName, Prepare> = {
   'POST /agents/{agentId}/tunnel': agentOf,
   'GET /agents/{agentId}/tunnel': agentOf,
   'DELETE /agents/{agentId}/tunnel': (team) => ({ ...agentOf(team), query: { session_id: team.sessionId } }),
+  ...TASK_REQUESTS,
 }
 
 async function teamOfSomebodyElse(caller: CallerCase): Promise<{ userId: string; teamId: string }> {
@@ -243,6 +240,7 @@ function faultOf(
 ): string | undefined {
   if (answer.status !== expected) return `${answer.status} instead of ${expected}: ${answer.text}`
   if (!answer.headers.get('x-request-id')) return 'no X-Request-ID'
+  if (expected === 200 && spec.eventStream) return eventStreamFault(answer)
   const shape = expected >= 400 ? ErrorAnswer : spec.answer
   if (shape ? !shape.safeParse(JSON.parse(answer.text)).success : answer.text !== '')
     return `wrong shape: ${answer.text}`
@@ -250,6 +248,11 @@ function faultOf(
   if (expected >= 400 && secret.length > 10 && answer.text.includes(secret))
     return `the secret came back: ${answer.text}`
   return undefined
+}
+
+function eventStreamFault({ headers, text }: Awaited<ReturnType<typeof send>>): string | undefined {
+  if (headers.get('content-type') !== 'text/event-stream') return `no event stream: ${headers.get('content-type')}`
+  return text.includes('event: cancelled\n') ? undefined : `not the whole story: ${text}`
 }
 
 describe.each(Object.keys(routes) as RouteName[])('%s', (name) => {
@@ -346,6 +349,23 @@ const IDS: {
     unknown: uuidv7,
   },
 ]
+const OBJECTS: { name: RouteName; foreign: () => string }[] = [
+  ...(
+    [
+      'GET /workflows/{id}',
+      'PUT /workflows/{id}',
+      'DELETE /workflows/{id}',
+      'GET /workflows/{id}/snapshots',
+      'POST /workflows/{id}/snapshots/{version}/restore',
+      'GET /r/workflows/{id}',
+      'POST /r/workflows/{id}/run',
+    ] as const
+  ).map((name) => ({ name, foreign: () => world.foreign.workflowId })),
+  ...(
+    ['GET /r/tasks/{id}', 'GET /r/tasks/{id}/result', 'POST /r/tasks/{id}/cancel', 'GET /r/tasks/{id}/events'] as const
+  ).map((name) => ({ name, foreign: () => world.foreign.taskId })),
+]
+for (const { name, foreign } of OBJECTS) IDS.push({ name, at: 'params', key: 'id', foreign, unknown: uuidv7 })
 const strangerActor = () => ({ userId: world.people.stranger.id, teamId: world.foreign.id, role: 'owner' as const })
 async function foreignInvitation(): Promise<string> {
   return (await world.identity.createInvitation(strangerActor(), freshAddress(), 'viewer')).id

@@ -1,5 +1,6 @@
 import { ApiError } from '@cyberun/api'
 import { createLog } from '@cyberun/link/log'
+import { createLocalBus } from '../../src/bus.ts'
 import { type Control, type ControlOptions, startControl } from '../../src/control/control.ts'
 import type { Identity } from '../../src/identity/identity.ts'
 import { createVisitorAddress } from '../../src/visitor-address.ts'
@@ -7,6 +8,11 @@ import { createVisitorAddress } from '../../src/visitor-address.ts'
 /** A method that no test expected to be called. */
 const unexpected = (name: string) => () => {
   throw new Error(`${name} was called`)
+}
+
+/** A part of which no test expected anything to be called. */
+function double<T extends object>(part: string): T {
+  return new Proxy({} as T, { get: (_, name) => unexpected(`${part}.${String(name)}`) })
 }
 
 /** An identity that has only what a test gives it, and lets one user in with the token `good`. */
@@ -40,6 +46,13 @@ export async function controlWith(parts: Partial<ControlOptions> = {}): Promise<
     identity: identityDouble(),
     agents: { list: () => [], get: () => undefined },
     tunnels: { open: unexpected('open'), list: unexpected('list'), close: unexpected('close') },
+    workflows: double('workflows'),
+    tasks: double('tasks'),
+    files: {
+      presignInput: async () => ({ fileKey: 'key', uploadUrl: 'http://127.0.0.1/files/key', uploadHeaders: {} }),
+      handleRequest: () => false,
+    },
+    bus: createLocalBus(),
     metrics: { called() {} },
     readiness: async () => undefined,
     visitorAddress: createVisitorAddress([]),

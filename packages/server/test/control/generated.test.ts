@@ -26,11 +26,24 @@ const oddValue = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 40 }),
 )
 
-function generatorOf(schema: Schema): fc.Arbitrary<unknown> {
+function generatorOf(named: Schema): fc.Arbitrary<unknown> {
+  const schema = resolved(named)
+  if (schema.anyOf) return fc.oneof(...schema.anyOf.map(generatorOf))
   if (schema.enum) return fc.constantFrom(...schema.enum)
   if (schema.format === 'uuid') return fc.uuid()
   if (schema.format === 'email') return fc.emailAddress()
-  switch (schema.type) {
+  const [type] = [schema.type].flat()
+  switch (type) {
+    case undefined:
+      return fc.jsonValue()
+    case 'null':
+      return fc.constant(null)
+    case 'boolean':
+      return fc.boolean()
+    case 'number':
+      return fc.double({ min: schema.minimum ?? -1e9, max: schema.maximum ?? 1e9, noNaN: true })
+    case 'array':
+      return fc.array(generatorOf(schema.items ?? {}), { maxLength: 3 })
     case 'integer':
       return fc.integer({ min: schema.minimum ?? 0, max: Math.min(schema.maximum ?? 1_000, 2 ** 31) })
     case 'string':
@@ -46,8 +59,16 @@ function generatorOf(schema: Schema): fc.Arbitrary<unknown> {
   }
 }
 
+function resolved(schema: Schema): Schema {
+  const name = schema.$ref?.split('/').at(-1)
+  return name === undefined ? schema : (document.components?.schemas?.[name] ?? schema)
+}
+
 /** Mostly right; now and then a field is missing, odd, or one too many. */
-function objectOf({ properties = {} }: Schema): fc.Arbitrary<unknown> {
+function objectOf({ properties = {}, additionalProperties }: Schema): fc.Arbitrary<unknown> {
+  if (typeof additionalProperties === 'object') {
+    return fc.dictionary(fc.string({ maxLength: 20 }), generatorOf(additionalProperties), { maxKeys: 5 })
+  }
   const fields = Object.fromEntries(
     Object.entries(properties).map(([name, schema]) => [
       name,

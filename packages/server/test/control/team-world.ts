@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { AgentView, Role } from '@cyberun/api'
+import { type AgentView, type Role, routes } from '@cyberun/api'
 import { createLog } from '@cyberun/link/log'
 import { createLocalBus } from '../../src/bus.ts'
 import type { Control } from '../../src/control/control.ts'
@@ -12,10 +12,15 @@ import type { AgentPath } from '../../src/routing/routing.ts'
 import { claimAgent } from '../../src/store/agents.ts'
 import { openServerSecret } from '../../src/store/server-secret.ts'
 import { openStore } from '../../src/store/store.ts'
+import { Tasks } from '../../src/tasks/tasks.ts'
 import { Tunnels } from '../../src/tunnels/tunnels.ts'
+import { Workflows } from '../../src/workflows/workflows.ts'
 import { AGENT, controlWith } from './doubles.ts'
+import { ECHO_WORKFLOW } from './task-requests.ts'
 
 export const PASSWORD = 'correct horse battery'
+const ECHO = routes['POST /workflows/import'].body.parse(ECHO_WORKFLOW)
+const RUN = routes['POST /r/workflows/{id}/run'].body.parse({})
 const SIGNAL = new AbortController().signal
 const UNLIMITED = 1_000_000
 const DAY_MS = 24 * 3600 * 1000
@@ -31,6 +36,10 @@ export interface Team {
   id: string
   agentId: string
   sessionId: string
+  /** Of the workflow `echo`. */
+  workflowId: string
+  /** Of a run of it, cancelled. */
+  taskId: string
   actor(role: Role): Actor
 }
 
@@ -88,7 +97,13 @@ export async function teamWorld(): Promise<TeamWorld> {
     routing: { pathTo: () => path },
     edgeUrl: () => 'http://127.0.0.1:8788',
   })
-  const control = await controlWith({ identity, log, agents, tunnels })
+  const workflows = new Workflows({ store, now })
+  const tasks = new Tasks({
+    ...{ store, bus, log, now },
+    files: { downloadUrl: () => ({ url: 'http://127.0.0.1/files/x', expiresAt: now() + DAY_MS }) },
+    dispatch: { situations: () => [] },
+  })
+  const control = await controlWith({ identity, log, bus, agents, tunnels, workflows, tasks })
 
   async function person(name: string): Promise<Person> {
     const emailAddress = `${name}@example.org`
@@ -132,7 +147,12 @@ export async function teamWorld(): Promise<TeamWorld> {
       { target_port: 8188, tunnel_protocol: 'http' },
       SIGNAL,
     )
-    return { id, actor, agentId, sessionId: opened.session_id }
+    const editor = { userId: owner.id, teamId: id }
+    const { id: workflowId } = await workflows.import(editor, ECHO)
+    const submitter = { ...editor, source: 'jwt' as const }
+    const { task_id: taskId } = await tasks.submit(submitter, { id: workflowId }, RUN, undefined)
+    await tasks.cancel(id, taskId)
+    return { id, actor, agentId, sessionId: opened.session_id, workflowId, taskId }
   }
   async function newTeam(): Promise<Team> {
     const team = await teamOf(people.owner)
@@ -160,6 +180,7 @@ export async function teamWorld(): Promise<TeamWorld> {
     },
     async close() {
       await control.stop(AbortSignal.abort())
+      await tasks.stop()
       await tunnels.stop()
       await identity.stop()
       await store.close()

@@ -1,0 +1,150 @@
+import { ApiError, type RouteAnswer, type RunBody, type TaskQuery, type TaskResult, type TaskView } from '@cyberun/api'
+import type { Log } from '@cyberun/link/log'
+import { uuidv7 } from 'uuidv7'
+import type { Bus } from '../bus.ts'
+import type { SignedUrl } from '../files/types.ts'
+import type { HeldAttempt } from '../model/attempt.ts'
+import { type AgentSituation, waitingReason } from '../model/waiting-reason.ts'
+import { listArtifacts } from '../store/files.ts'
+import { queuePosition } from '../store/lanes.ts'
+import type { Store } from '../store/store.ts'
+import { cancelTask, cancelTeamTasks, countTasks, getTask, listTasks, type TaskRecord } from '../store/tasks.ts'
+import { waitingFacts } from '../store/waiting.ts'
+import { Feeds } from './feeds.ts'
+import { type Submitter, submitRun, type WorkflowName } from './submission.ts'
+import type { EventFeed } from './task-feed.ts'
+import { taskListView, taskView, time, timeOrNull, type Waiting } from './task-view.ts'
+
+export interface TasksOptions {
+  store: Store
+  bus: Bus
+  log: Log
+  /** Milliseconds since 1970. */
+  now(): number
+  files: { downloadUrl(artifactId: string): SignedUrl }
+  /** The connected agents of a team and what they do. */
+  dispatch: { situations(teamId: string): readonly AgentSituation[] }
+}
+
+/** Runs as their submitters see them. Every method about one task throws `ApiError('not_found')` unless the team has it. */
+export class Tasks {
+  readonly #options: TasksOptions
+  readonly #feeds: Feeds
+
+  constructor(options: TasksOptions) {
+    const { files, ...rest } = options
+    this.#options = options
+    this.#feeds = new Feeds({ ...rest, urlOf: (artifactId) => files.downloadUrl(artifactId) })
+  }
+
+  /** How many follow a task now. */
+  get feedCount(): number {
+    return this.#feeds.count
+  }
+
+  /** As `submitRun`. */
+  async submit(
+    submitter: Submitter,
+    workflow: WorkflowName,
+    run: RunBody,
+    idempotencyKey: string | undefined,
+  ): Promise<{ task_id: string }> {
+    const { store, bus, log, now } = this.#options
+    const { teamId } = submitter
+    const context = { store, now, newId: uuidv7 }
+    const { taskId, isNew } = await submitRun(context, submitter, workflow, run, idempotencyKey)
+    if (isNew) {
+      log.info({ task_id: taskId, team_id: teamId }, 'task.accepted')
+      bus.publish('task.submitted', { teamId })
+    }
+    return { task_id: taskId }
+  }
+
+  async list(teamId: string, query: TaskQuery): Promise<RouteAnswer<'GET /r/tasks'>> {
+    const { store } = this.#options
+    const { status, workflow_id, agent_id, ...page } = query
+    const filter = { status, workflowId: workflow_id, agentId: agent_id }
+    const tasks = await listTasks(store, teamId, filter, page)
+    return {
+      task_list: tasks.map(taskListView),
+      page_meta: { ...page, total_count: await countTasks(store, teamId, filter) },
+    }
+  }
+
+  async get(teamId: string, taskId: string): Promise<TaskView> {
+    const task = await this.#find(teamId, taskId)
+    const waits = task.status === 'pending' || task.status === 'waiting'
+    return taskView(task, waits ? await this.#waiting(task) : undefined)
+  }
+
+  async result(teamId: string, taskId: string): Promise<TaskResult> {
+    const { store, files } = this.#options
+    const task = await this.#find(teamId, taskId)
+    const { status, output, error, completedAt } = task
+    const about = { id: taskId, task_status: status, task_error: error, completed_at: timeOrNull(completedAt) }
+    if (status !== 'completed') {
+      return { ...about, task_output: null, download_url: null, download_urls: null, expires_at: null }
+    }
+    const urls = (await listArtifacts(store, teamId, taskId, task.fence)).map(({ id, key }) => ({
+      key,
+      ...files.downloadUrl(id),
+    }))
+    const [first] = urls
+    return {
+      ...about,
+      task_output: output,
+      download_url: first?.url ?? null,
+      download_urls: Object.fromEntries(urls.map(({ key, url }) => [key, url])),
+      expires_at: first ? time(Math.min(...urls.map(({ expiresAt }) => expiresAt))) : null,
+    }
+  }
+
+  /** The task is cancelled when this resolves; its agent ends behind it. A task that has ended stays as it is. */
+  async cancel(teamId: string, taskId: string): Promise<void> {
+    const answer = await cancelTask(this.#options.store, teamId, taskId)
+    if (!answer) throw noSuchTask()
+    if (answer.kind === 'stored') this.#cancelled(taskId, answer.ended)
+  }
+
+  /** Before a team is deleted: its tasks end, and the agents that have them are told. */
+  async endTeam(teamId: string): Promise<void> {
+    for (const attempt of await cancelTeamTasks(this.#options.store, teamId)) this.#cancelled(attempt.taskId, attempt)
+  }
+
+  /** Every event after `lastEventId`, then what comes. Undefined when the task has ended and the caller has had all. */
+  events(teamId: string, taskId: string, lastEventId: number): Promise<EventFeed | undefined> {
+    return this.#feeds.open(teamId, taskId, lastEventId)
+  }
+
+  /** Ends every event stream; tasks go on. */
+  async stop(): Promise<void> {
+    await this.#feeds.stop()
+  }
+
+  async #find(teamId: string, taskId: string): Promise<TaskRecord> {
+    const task = await getTask(this.#options.store, teamId, taskId)
+    if (!task) throw noSuchTask()
+    return task
+  }
+
+  async #waiting({ teamId, id }: TaskRecord): Promise<Waiting> {
+    const { store, dispatch } = this.#options
+    const situations = dispatch.situations(teamId)
+    const facts = await waitingFacts(store, teamId, id)
+    return {
+      queuePosition: await queuePosition(store, teamId, id, situations),
+      reason: facts && waitingReason(facts, situations),
+    }
+  }
+
+  #cancelled(taskId: string, attempt: HeldAttempt | undefined): void {
+    const { bus, log } = this.#options
+    log.info({ task_id: taskId }, 'task.cancelled')
+    if (attempt) bus.publish('task.cancelled', attempt)
+    bus.publish('task.changed', { taskId })
+  }
+}
+
+function noSuchTask(): ApiError {
+  return new ApiError('not_found', 'There is no such task in this team.')
+}
