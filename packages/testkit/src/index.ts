@@ -1,4 +1,7 @@
 export { answerParent, type Child, type ChildOptions, startChild } from './child.ts'
+export type { ComfyuiFaults, ComfyuiGeneration } from './comfyui/faults.ts'
+export { decodePng, pngChunks } from './comfyui/raster.ts'
+export { type ComfyuiOptions, type SimulatedComfyui, startComfyui } from './comfyui/simulator.ts'
 export { Connection, type Errand, type Route } from './connection.ts'
 export { type CutKind, type Direction, type FaultRelay, type Faults, startFaultRelay } from './fault-relay.ts'
 export { type LeakWatch, watchLeaks } from './leaks.ts'

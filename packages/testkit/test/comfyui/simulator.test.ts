@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { type ComfyuiGeneration, startComfyui } from '../../src/comfyui/index.ts'
+import { type ComfyuiGeneration, startComfyui } from '../../src/index.ts'
 
 /** What the adapter suite does not ask of the simulator, but other programs of this repository may. */
 
