@@ -1,4 +1,4 @@
-import { sql as raw } from 'kysely'
+import { type RawBuilder, sql as raw } from 'kysely'
 import { type Lane, mayTake } from '../model/fairness.ts'
 import { type LaneAhead, queuePositionOf } from '../model/queue-position.ts'
 import type { AgentOffer, Requirements } from '../model/requirements.ts'
@@ -6,27 +6,9 @@ import { Sql } from './handle.ts'
 import { HELD, WAITING } from './migration-tasks.ts'
 import { parseObject, parseRefusedBy } from './task-rows.ts'
 
-/**
- * The lanes of a team, each with its oldest task. Steps through the index `task_lane` from one lane to the next, so it
- * costs two look-ups a lane however many tasks wait.
- */
+/** The lanes of a team, each with its oldest task. */
 export async function listLanes(sql: Sql, teamId: string): Promise<Lane[]> {
-  const { rows } = await raw<LaneRow>`
-    with recursive lane(task_id) as (
-      select (select id from task where team_id = ${teamId} and ${WAITING}
-        order by priority, submitter_id, requirement_key, refused_by, created_at, id limit 1)
-      union all
-      select (select following.id from task as following
-        where following.team_id = ${teamId} and following.status in ('pending', 'waiting')
-          and (following.priority, following.submitter_id, following.requirement_key, following.refused_by)
-            > (here.priority, here.submitter_id, here.requirement_key, here.refused_by)
-        order by following.priority, following.submitter_id, following.requirement_key, following.refused_by,
-          following.created_at, following.id limit 1)
-      from lane join task as here on here.id = lane.task_id
-    )
-    select task.id, task.priority, task.submitter_id, task.requirement_key, task.refused_by, task.created_at, requirements
-    from lane join task on task.id = lane.task_id
-    join task_requirement on task_requirement.requirement_key = task.requirement_key`.execute(Sql.db(sql))
+  const { rows } = await lanesQuery(teamId).execute(Sql.db(sql))
   return rows.map((row) => ({
     priority: row.priority,
     submitterId: row.submitter_id,
@@ -35,6 +17,46 @@ export async function listLanes(sql: Sql, teamId: string): Promise<Lane[]> {
     refusedBy: parseRefusedBy(row.refused_by),
     oldest: { createdAt: row.created_at, taskId: row.id },
   }))
+}
+
+/**
+ * Steps through the index `task_lane` from one lane to the next, so it costs a few look-ups a lane however many tasks
+ * wait. The outer joins say in which order to join: SQLite would begin with all tasks.
+ */
+export function lanesQuery(teamId: string): RawBuilder<LaneRow> {
+  return raw<LaneRow>`
+    with recursive lane(task_id) as (
+      select ${firstTask(teamId, raw`true`)}
+      union all
+      select coalesce(${raw.join(LANE_COLUMNS.map((_, at) => nextTask(teamId, at)).toReversed())})
+      from lane join task as here on here.id = lane.task_id
+    )
+    select task.id, task.priority, task.submitter_id, task.requirement_key, task.refused_by, task.created_at, requirements
+    from lane left join task on task.id = lane.task_id
+    left join task_requirement on task_requirement.requirement_key = task.requirement_key
+    where lane.task_id is not null`
+}
+
+/** As `WAITING`, for statements with several tasks in them. */
+const WAITING_TASK = raw`task.status in ('pending', 'waiting')`
+
+/** What makes a lane, in the order of the index `task_lane`. */
+const LANE_COLUMNS = ['priority', 'submitter_id', 'requirement_key', 'refused_by'] as const
+
+/** The oldest task of the first lane that fulfils a condition on `task`. */
+function firstTask(teamId: string, condition: RawBuilder<unknown>) {
+  return raw`(select task.id from task where task.team_id = ${teamId} and ${WAITING_TASK} and ${condition}
+    order by ${raw.raw([...LANE_COLUMNS, 'created_at', 'id'].map((name) => `task.${name}`).join(', '))} limit 1)`
+}
+
+/**
+ * The first task behind the lane of `here` that is still equal to it in the first columns: a range of the index. Comparing
+ * all columns as one row would say the same, but SQLite then reads through the whole lane.
+ */
+function nextTask(teamId: string, equalColumns: number) {
+  const compared = LANE_COLUMNS.slice(0, equalColumns + 1)
+  const conditions = compared.map((name, at) => `task.${name} ${at === equalColumns ? '>' : '='} here.${name}`)
+  return firstTask(teamId, raw.raw(conditions.join(' and ')))
 }
 
 interface LaneRow {

@@ -143,7 +143,7 @@ async function insertRefusals(sql: Sql, refusals: readonly unknown[], now: numbe
 async function insertWarm(sql: Sql, warm: readonly unknown[], now: number): Promise<void> {
   await raw`
     insert into agent_history (team_id, agent_id, model, used_at)
-    select distinct ${text('team_id')}, ${text('agent_id')}, ${text('model')}, ${now}
+    select distinct ${text('team_id')}, ${text('agent_id')}, ${text('model')}, cast(${now} as bigint)
     from ${jsonRows(Sql.engine(sql), warm)} as changed where true order by 1, 2, 3
     on conflict (team_id, agent_id, model) do update set used_at = excluded.used_at`.execute(Sql.db(sql))
 }
