@@ -1,9 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { join } from 'node:path'
+import { acceptLink, dialLink, encodeLine, type Link, StreamChannel } from '@cyberun/link'
 import { createLog, type Log } from '@cyberun/link/log'
+import { type ArtifactAnswer, type ArtifactHeader, parseArtifactAnswer } from '@cyberun/protocol'
 import { type BusMessages, createLocalBus } from '../../src/bus.ts'
 import type { FileContext, FileLimits } from '../../src/files/context.ts'
 import { openDiskStore } from '../../src/files/disk-store.ts'
@@ -11,7 +13,7 @@ import type { Reach } from '../../src/files/fail-points.ts'
 import { createFiles } from '../../src/files/files.ts'
 import type { ObjectStore } from '../../src/files/object-store.ts'
 import { UrlSigner } from '../../src/files/signed-urls.ts'
-import type { Files, PresignedUpload } from '../../src/files/types.ts'
+import type { Files, PresignedUpload, StreamAgent } from '../../src/files/types.ts'
 import type { Attempt } from '../../src/model/attempt.ts'
 import { acknowledgeAttempt } from '../../src/store/attempts.ts'
 import { claimTasks } from '../../src/store/claims.ts'
@@ -107,6 +109,64 @@ export async function openFilesWorld(options: WorldOptions): Promise<FilesWorld>
     runningTask: (fileKeys = []) => runTask(store, fileKeys),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   }
+}
+
+const GREETING = { software: 'test/1', fields: {} }
+
+/** Takes links of agents to the files part; returns where they dial. `agent` is who the server takes them for. */
+export async function listenForLinks(files: Files, agent: () => StreamAgent): Promise<{ url: URL; close(): void }> {
+  const http = createServer()
+  http.on('upgrade', (request, socket, head) => {
+    void acceptLink({
+      ...{ request, socket: socket as Socket, head, challenge: 'Y2hhbGxlbmdl' },
+      welcome: () => Promise.resolve(GREETING),
+      onStream(stream) {
+        if (stream.init.target.kind === 'artifact') files.serveArtifactStream(stream, agent())
+        else files.serveInputStream(stream, agent())
+        return undefined
+      },
+    })
+  })
+  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
+  const url = new URL(`ws://127.0.0.1:${(http.address() as AddressInfo).port}/agent`)
+  return { url, close: () => http.close() }
+}
+
+/** An agent's end of a link. */
+export function dialAgentLink(url: URL): Promise<Link> {
+  return dialLink({
+    ...{ url, headers: {}, hello: () => GREETING },
+    onStream(stream) {
+      stream.reset('unsupported')
+      return undefined
+    },
+  })
+}
+
+/** A link of an agent to the files part in this process. */
+export async function linkAgent(files: Files, agent: () => StreamAgent): Promise<Link> {
+  const { url, close } = await listenForLinks(files, agent)
+  const link = await dialAgentLink(url)
+  void link.closed.then(close)
+  return link
+}
+
+/** The first line of an artifact stream for these bytes. */
+export function headerOf(attempt: Attempt, bytes: Uint8Array, changed: Partial<ArtifactHeader> = {}): ArtifactHeader {
+  return {
+    ...{ task_id: attempt.taskId, fence: attempt.fence, key: '9.images.0', file_name: 'out.png' },
+    ...{ content_type: 'image/png', size: bytes.length, sha256: sha256(bytes) },
+    ...changed,
+  }
+}
+
+/** Sends an artifact as an agent does and returns the server's answer. */
+export async function sendArtifact(link: Link, first: unknown, bytes: Uint8Array): Promise<ArtifactAnswer> {
+  const channel = new StreamChannel(link.open({ target: { kind: 'artifact' }, priority: 'bulk' }))
+  await channel.write(encodeLine(first))
+  for (let at = 0; at < bytes.length; at += 1_000_000) await channel.write(bytes.subarray(at, at + 1_000_000))
+  channel.end()
+  return parseArtifactAnswer((await channel.readLine(10_000)) ?? '')
 }
 
 export function sha256(bytes: Uint8Array): string {

@@ -1,26 +1,26 @@
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { acceptLink, dialLink, encodeLine, type Link, StreamChannel } from '@cyberun/link'
-import {
-  type ArtifactAnswer,
-  type ArtifactHeader,
-  type InputAnswer,
-  parseArtifactAnswer,
-  parseInputAnswer,
-} from '@cyberun/protocol'
+import { encodeLine, type Link, StreamChannel } from '@cyberun/link'
+import { type InputAnswer, parseArtifactAnswer, parseInputAnswer } from '@cyberun/protocol'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { type ObjectStore, StorageFullError } from '../../src/files/object-store.ts'
 import { sweepFiles } from '../../src/files/sweep.ts'
 import type { StreamAgent } from '../../src/files/types.ts'
-import type { Attempt } from '../../src/model/attempt.ts'
 import { releaseAttempt } from '../../src/store/attempts.ts'
 import { findArtifact, findInput, listArtifacts } from '../../src/store/files.ts'
 import { readEvents } from '../../src/store/task-events.ts'
 import { cancelTask } from '../../src/store/tasks.ts'
-import { AGENT, type FilesWorld, openFilesWorld, sha256, TEAM } from './files-world.ts'
+import {
+  AGENT,
+  type FilesWorld,
+  headerOf,
+  linkAgent,
+  openFilesWorld,
+  sendArtifact,
+  sha256,
+  TEAM,
+} from './files-world.ts'
 
 const directories: string[] = []
 afterAll(() => Promise.all(directories.map((directory) => rm(directory, { recursive: true }))))
@@ -34,58 +34,14 @@ beforeEach(async () => {
   directories.push(directory)
   world = await openFilesWorld({ directory, limits: { maxArtifactBytes: 20_000_000 } })
   agent = AGENT
-  link = await connect()
+  link = await linkAgent(world.files, () => agent)
 })
 afterEach(async () => {
   link.close({ code: 'done', message: 'the test is over' })
   await world[Symbol.asyncDispose]()
 })
 
-/** A link of an agent to the files part. */
-async function connect(): Promise<Link> {
-  const greeting = { software: 'test/1', fields: {} }
-  const http = createServer()
-  http.on('upgrade', (request, socket, head) => {
-    void acceptLink({
-      ...{ request, socket: socket as Socket, head, challenge: 'Y2hhbGxlbmdl' },
-      welcome: () => Promise.resolve(greeting),
-      onStream(stream) {
-        if (stream.init.target.kind === 'artifact') world.files.serveArtifactStream(stream, agent)
-        else world.files.serveInputStream(stream, agent)
-        return undefined
-      },
-    })
-  })
-  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
-  const url = new URL(`ws://127.0.0.1:${(http.address() as AddressInfo).port}/agent`)
-  const dialled = await dialLink({
-    ...{ url, headers: {}, hello: () => greeting },
-    onStream(stream) {
-      stream.reset('unsupported')
-      return undefined
-    },
-  })
-  void dialled.closed.then(() => http.close())
-  return dialled
-}
-
 const BYTES = Buffer.from('a picture, as far as anybody can tell')
-
-function headerOf(attempt: Attempt, bytes: Uint8Array, changed: Partial<ArtifactHeader> = {}): ArtifactHeader {
-  return {
-    ...{ task_id: attempt.taskId, fence: attempt.fence, key: '9.images.0', file_name: 'out.png' },
-    ...{ content_type: 'image/png', size: bytes.length, sha256: sha256(bytes) },
-    ...changed,
-  }
-}
-
-async function send(first: unknown, bytes: Uint8Array): Promise<ArtifactAnswer> {
-  const channel = new StreamChannel(link.open({ target: { kind: 'artifact' }, priority: 'bulk' }))
-  await channel.write(encodeLine(first))
-  for (let at = 0; at < bytes.length; at += 1_000_000) await channel.write(bytes.subarray(at, at + 1_000_000))
-  channel.end()
-  return parseArtifactAnswer((await channel.readLine(10_000)) ?? '')
-}
 
 async function fetchInput(first: unknown): Promise<{ answer: InputAnswer; bytes: Buffer }> {
   const channel = new StreamChannel(link.open({ target: { kind: 'input' }, priority: 'bulk' }))
@@ -105,7 +61,7 @@ async function storedKeys(objects: ObjectStore = world.objects): Promise<string[
 
 test('an artifact is stored, announced, and downloaded as it was', async () => {
   const attempt = await world.runningTask()
-  const answer = await send(headerOf(attempt, BYTES), BYTES)
+  const answer = await sendArtifact(link, headerOf(attempt, BYTES), BYTES)
   if (answer.type !== 'stored') throw new Error(answer.message)
   const { url } = world.files.downloadUrl(answer.artifact_id)
   expect(Buffer.from(await (await fetch(url)).arrayBuffer()).equals(BYTES)).toBe(true)
@@ -119,16 +75,18 @@ test('an artifact is stored, announced, and downloaded as it was', async () => {
 
 test('the same artifact sent again is the one that is there; another under its key is refused', async () => {
   const attempt = await world.runningTask()
-  const first = await send(headerOf(attempt, BYTES), BYTES)
-  expect(await send(headerOf(attempt, BYTES), BYTES)).toEqual(first)
+  const first = await sendArtifact(link, headerOf(attempt, BYTES), BYTES)
+  expect(await sendArtifact(link, headerOf(attempt, BYTES), BYTES)).toEqual(first)
   const other = Buffer.from('other bytes')
-  expect(await send(headerOf(attempt, other), other)).toMatchObject({ type: 'refused', code: 'invalid' })
+  expect(await sendArtifact(link, headerOf(attempt, other), other)).toMatchObject({ type: 'refused', code: 'invalid' })
   expect(await storedKeys()).toHaveLength(1)
 })
 
 test('twenty at once of one key: one row, one object', async () => {
   const attempt = await world.runningTask()
-  const answers = await Promise.all(Array.from({ length: 20 }, () => send(headerOf(attempt, BYTES), BYTES)))
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, () => sendArtifact(link, headerOf(attempt, BYTES), BYTES)),
+  )
   expect(new Set(answers.map((answer) => JSON.stringify(answer))).size).toBe(1)
   expect(await listArtifacts(world.store, TEAM, attempt.taskId, attempt.fence)).toHaveLength(1)
   expect(await storedKeys()).toHaveLength(1)
@@ -142,7 +100,7 @@ test.each([
   ['a task that is not there', { task_id: '0190a5b0-0000-7000-8000-00000000ffff' }, 'late'],
 ] as const)('%s is refused and leaves nothing', async (_, changed, code) => {
   const attempt = await world.runningTask()
-  expect(await send(headerOf(attempt, BYTES, changed), BYTES)).toMatchObject({ type: 'refused', code })
+  expect(await sendArtifact(link, headerOf(attempt, BYTES, changed), BYTES)).toMatchObject({ type: 'refused', code })
   expect(await storedKeys()).toEqual([])
   expect(await world.objects.deleteStaged(Date.now() + 60_000)).toBe(0)
 })
@@ -174,7 +132,7 @@ test('an attempt that is over before its last byte came leaves nothing to see', 
 test('an agent of the same name in another team is late', async () => {
   const attempt = await world.runningTask([await world.upload(BYTES)])
   agent = { ...AGENT, teamId: '0190a5b0-0000-7000-8000-00000000dead' }
-  expect(await send(headerOf(attempt, BYTES), BYTES)).toMatchObject({ type: 'refused', code: 'late' })
+  expect(await sendArtifact(link, headerOf(attempt, BYTES), BYTES)).toMatchObject({ type: 'refused', code: 'late' })
   const { answer } = await fetchInput({ task_id: attempt.taskId, fence: attempt.fence, file_key: 'any' })
   expect(answer).toMatchObject({ type: 'refused', code: 'late' })
 })
@@ -185,7 +143,7 @@ test('a stream that is cut leaves nothing, and the agent may send again', async 
   await channel.write(encodeLine(headerOf(attempt, BYTES)))
   await channel.write(BYTES.subarray(0, 5))
   channel.reset('cancelled')
-  expect(await send(headerOf(attempt, BYTES), BYTES)).toMatchObject({ type: 'stored' })
+  expect(await sendArtifact(link, headerOf(attempt, BYTES), BYTES)).toMatchObject({ type: 'stored' })
   await expect.poll(() => storedKeys()).toHaveLength(1)
   await expect.poll(() => world.objects.deleteStaged(Date.now() + 60_000)).toBe(0)
 })
@@ -194,9 +152,9 @@ test('a full disk is told, and the next try may work', async () => {
   const attempt = await world.runningTask()
   const write = world.objects.write.bind(world.objects)
   world.objects.write = () => Promise.reject(new StorageFullError('the disk is full'))
-  expect(await send(headerOf(attempt, BYTES), BYTES)).toMatchObject({ type: 'refused', code: 'no_space' })
+  expect(await sendArtifact(link, headerOf(attempt, BYTES), BYTES)).toMatchObject({ type: 'refused', code: 'no_space' })
   world.objects.write = write
-  expect(await send(headerOf(attempt, BYTES), BYTES)).toMatchObject({ type: 'stored' })
+  expect(await sendArtifact(link, headerOf(attempt, BYTES), BYTES)).toMatchObject({ type: 'stored' })
 })
 
 test('an agent gets the inputs of the task it holds, and no others', async () => {
@@ -224,7 +182,7 @@ test('an agent gets the inputs of the task it holds, and no others', async () =>
 
 test('the sweep forgets what is past its time, and only that', async () => {
   const attempt = await world.runningTask()
-  const made = await send(headerOf(attempt, BYTES), BYTES)
+  const made = await sendArtifact(link, headerOf(attempt, BYTES), BYTES)
   if (made.type !== 'stored') throw new Error(made.message)
   const needed = await world.upload(BYTES)
   const unneeded = await world.upload(BYTES)
