@@ -19,7 +19,10 @@ export interface AgentDeps {
   log: Log
   /** Ends the run: links are closed and `runAgent` resolves with `stopped`. */
   signal: AbortSignal
-  /** Where `CYBERUN_AGENT_TUNNEL_PORTS` is looked up when the settings file changes. */
+  /**
+   * Where `CYBERUN_AGENT_TUNNEL_PORTS` is looked up when the settings file changes, and what the programs of tasks get a
+   * few variables of.
+   */
   env?: Env
   /** Ports that tunnels never reach, whatever `tunnel_ports` says: those of the server when it runs on this machine. */
   refusedPorts?: readonly number[]
@@ -50,7 +53,7 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
       until,
     )
     const refused = new Set([...(deps.refusedPorts ?? []), ...portOfLocalGateway(config.gatewayUrl)])
-    const tasks = await startTasks(config, { log, now, signal: until })
+    const tasks = await startTasks(config, { log, env: deps.env ?? {}, now, signal: until })
     const targets = createTargets(config.tunnelPorts, refused, tasks.onStream, log)
     if (config.file !== undefined) watchTunnelPorts(config.file, deps.env ?? {}, targets.allow, log, until)
     // What still runs is told to the server before its link goes.

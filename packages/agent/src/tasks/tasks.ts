@@ -2,6 +2,8 @@ import type { Link, LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { AttemptName, InventoryLine, OfferedTool, ToolHealthReport } from '@cyberun/protocol'
 import type { AgentConfig } from '../config.ts'
+import type { Env } from '../proxy.ts'
+import { killLeftovers, processDir } from '../tools/process-tree.ts'
 import { createTools } from '../tools/registry.ts'
 import { inventoryLines } from './inventory.ts'
 import { RUN_LIMITS } from './limits.ts'
@@ -28,6 +30,8 @@ export interface Tasks {
 
 interface TasksDeps {
   readonly log: Log
+  /** The agent's own environment. */
+  readonly env: Env
   /** Monotonic milliseconds. */
   now(): number
   /** Ends what watches, at the latest; `stop` ends what runs. */
@@ -119,12 +123,14 @@ const IDLE: Working = {
 
 async function work(
   config: AgentConfig,
-  { log, now, signal }: TasksDeps,
+  { log, now, env, signal }: TasksDeps,
   unlock: () => void,
   onChange: () => void,
 ): Promise<Working> {
   const { slots } = config.tools
-  const tools = createTools(config.tools, { log, stateDir: config.stateDir, now })
+  const leftovers = await killLeftovers(processDir(config.stateDir))
+  if (leftovers > 0) log.warn({ count: leftovers }, 'tasks.leftover_processes_ended')
+  const tools = createTools(config.tools, { log, stateDir: config.stateDir, env, now })
   const watch = await watchTools(tools, RUN_LIMITS, log, now, onChange, signal)
   const runner = await createRunner({
     tools: new Map(tools.map((tool) => [tool.type, tool])),

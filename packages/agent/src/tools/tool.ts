@@ -170,6 +170,8 @@ export interface ToolDeps {
   readonly log: Log
   /** For what outlives a run; the tool makes its own folder in it. */
   readonly stateDir: string
+  /** The agent's own environment; programs get a few variables of it. */
+  readonly env: Readonly<Record<string, string | undefined>>
   /** Monotonic milliseconds. */
   now(): number
 }

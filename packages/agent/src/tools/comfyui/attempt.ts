@@ -12,7 +12,7 @@ import { ComfyuiRefusal, ComfyuiSilence } from './http.ts'
 import { placeInputs } from './inputs.ts'
 import { asObject, asText } from './json.ts'
 import { PictureWriter } from './pictures.ts'
-import { type Verdict, type WatchHandlers, watchPrompt } from './prompt-watch.ts'
+import { isLeft, type Verdict, type WatchHandlers, watchPrompt } from './prompt-watch.ts'
 import { describeFailure, explainRefusal, judgeFailure } from './refusals.ts'
 import { RunProgress } from './run-progress.ts'
 import type { SocketNews } from './socket.ts'
@@ -115,7 +115,7 @@ export class ComfyuiAttempt {
       if (error instanceof OutputGone) return failed('output_missing', `${error.message}.`, 'tool')
       throw error
     } finally {
-      await this.#cleanUp()
+      if (!isLeft(this.#signal)) await this.#cleanUp()
     }
   }
 

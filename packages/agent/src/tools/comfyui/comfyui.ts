@@ -65,8 +65,7 @@ class ComfyuiTool implements Tool {
       now,
       readActivity: async () => (port === undefined ? undefined : look(port)),
     })
-    this.#supervisor =
-      settings.start === undefined ? undefined : new Supervisor({ start: settings.start, log: deps.log, now })
+    this.#supervisor = settings.start === undefined ? undefined : new Supervisor(settings.start, deps)
   }
 
   async detect(signal: AbortSignal): Promise<ToolOffer | undefined> {

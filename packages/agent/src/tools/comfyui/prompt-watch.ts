@@ -1,3 +1,4 @@
+import { AgentStopping } from '../tool.ts'
 import type { HistoryEntry, QueueState } from './answers.ts'
 import { Bell } from './bell.ts'
 import type { Engine } from './engine.ts'
@@ -109,6 +110,8 @@ class PromptWatch {
 
   async toEnd(): Promise<Verdict> {
     for (;;) {
+      // ComfyUI goes on without this process; the next one looks for the prompt.
+      if (isLeft(this.#steps.asked)) return { kind: 'cancelled' }
       const verdict = await this.#look()
       if (verdict !== undefined) return verdict
       await this.#bell.wait(this.#engine.times.pollMs)
@@ -194,4 +197,9 @@ class PromptWatch {
     await this.#engine.restart('A cancelled prompt does not end.', 'idle')
     return { kind: 'cancelled' }
   }
+}
+
+/** Whether a run ends only because the agent does. */
+export function isLeft(asked: AbortSignal): boolean {
+  return asked.aborted && asked.reason instanceof AgentStopping
 }

@@ -2,8 +2,7 @@ import { z } from 'zod'
 
 const path = z.string().min(1)
 
-/** `comfyui:` in cyberun-agent.yaml: a ComfyUI that runs already, or how to start one. docs/comfyui.md explains each. */
-export const COMFYUI_SETTINGS = z
+const SETTINGS = z
   .strictObject({
     url: z.url({ protocol: /^https?$/, error: 'expected a URL such as http://127.0.0.1:8188' }).optional(),
     start: z
@@ -22,6 +21,12 @@ export const COMFYUI_SETTINGS = z
   .refine(({ url, start }) => (url === undefined) !== (start === undefined), {
     error: 'set url (of a ComfyUI that runs) or start (to have the agent start one), and not both',
   })
+
+/**
+ * `comfyui:` in cyberun-agent.yaml: a ComfyUI that runs already, by its URL alone if nothing else is to be said, or how
+ * to start one. docs/comfyui.md explains each key.
+ */
+export const COMFYUI_SETTINGS = z.preprocess((raw) => (typeof raw === 'string' ? { url: raw } : raw), SETTINGS)
 
 export type ComfyuiSettings = z.output<typeof COMFYUI_SETTINGS>
 

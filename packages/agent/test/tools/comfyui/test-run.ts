@@ -52,7 +52,6 @@ export class TestRun implements Run, Disposable {
         size: length,
         sha256: '',
       })),
-      taskTimeoutMs: 0,
       requiredModels: options.requiredModels ?? [],
     }
   }
@@ -70,8 +69,8 @@ export class TestRun implements Run, Disposable {
   }
 
   /** Climbs the cancel ladder to a step. */
-  cancel(step: 'asked' | 'again' | 'kill' = 'asked'): void {
-    this.#steps.asked.abort()
+  cancel(step: 'asked' | 'again' | 'kill' = 'asked', reason?: Error): void {
+    this.#steps.asked.abort(reason)
     if (step !== 'asked') this.#steps.again.abort()
     if (step === 'kill') this.#steps.kill.abort()
   }
@@ -127,5 +126,6 @@ export const inputPlaceholder = (fileKey: string): string => FILE_PLACEHOLDER + 
 export const TEST_DEPS: ToolDeps = {
   log: createLog({ level: 'silent', format: 'json' }),
   stateDir: tmpdir(),
+  env: {},
   now: () => performance.now(),
 }
