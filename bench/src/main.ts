@@ -4,15 +4,16 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type BulkWindow, bulkSection } from './bulk.ts'
 import { type Contenders, startContenders } from './contenders.ts'
+import { type DispatchPlan, dispatchSection } from './dispatch.ts'
 import { echoSection } from './echo.ts'
 import { memorySection } from './memory.ts'
 import { reached, renderPage, renderSection, type Section } from './report.ts'
 import { type RequestWindow, requestSection } from './requests.ts'
 
-const USAGE = `npm run bench -- [--only bulk,requests,echo,memory] [--rounds 5] [--quick]
+const USAGE = `npm run bench -- [--only bulk,requests,echo,memory,dispatch] [--rounds 5] [--quick]
 
 Measures bulk transfer, small requests, echo and memory of the tunnel beside a direct connection, two chained HAProxies and
-ssh -R. A full run writes docs/performance.md. Exit code: 0 when every target is reached, 1 otherwise.
+ssh -R; and how quickly runs reach agents and events reach watchers. A full run writes docs/performance.md. Exit code: 0 when every target is reached, 1 otherwise.
   --only    comma-separated parts of the table; nothing is written
   --rounds  how often the contenders alternate; the table has the medians
   --quick   2 rounds, short windows, fewer agents; nothing is written`
@@ -23,6 +24,7 @@ interface Plan {
   bulk: BulkWindow
   requests: RequestWindow
   memory: { agents: number; tunnels: number }
+  dispatch: DispatchPlan
 }
 
 interface Run {
@@ -36,12 +38,14 @@ const FULL: Plan = {
   bulk: { warmUpMs: 300, windowMs: 700 },
   requests: { warmUpSeconds: 1, seconds: 2 },
   memory: { agents: 5000, tunnels: 2000 },
+  dispatch: { seconds: 20, tasks: 10_000, watchers: 1_000, lines: 20 },
 }
 const QUICK: Plan = {
   rounds: 2,
   bulk: { warmUpMs: 200, windowMs: 400 },
   requests: { warmUpSeconds: 1, seconds: 1 },
   memory: { agents: 500, tunnels: 200 },
+  dispatch: { seconds: 5, tasks: 2_000, watchers: 200, lines: 10 },
 }
 
 const PARTS = {
@@ -49,6 +53,7 @@ const PARTS = {
   requests: (run) => withContenders(run, (contenders) => requestSection(contenders, run.plan)),
   echo: (run) => echoSection(join(run.directory, 'echo'), run.plan),
   memory: (run) => memorySection(run.directory, run.plan),
+  dispatch: (run) => dispatchSection(join(run.directory, 'dispatch'), run.plan),
 } as const satisfies Record<string, (run: Run) => Promise<Section>>
 type Part = keyof typeof PARTS
 

@@ -6,7 +6,16 @@ export { Connection, type Errand, type Route } from './connection.ts'
 export { type CutKind, type Direction, type FaultRelay, type Faults, startFaultRelay } from './fault-relay.ts'
 export { type LeakWatch, watchLeaks } from './leaks.ts'
 export { type Postgres, startPostgres } from './postgres.ts'
-export { type LoadVerbs, type ServiceVerbs, startHerd, startLoad, startRelay, startService } from './processes.ts'
+export {
+  type LoadVerbs,
+  type ServiceVerbs,
+  startFleet,
+  startHerd,
+  startLoad,
+  startRelay,
+  startServerProcess,
+  startService,
+} from './processes.ts'
 export { commandLines, cpuMs, residentBytes } from './procfs.ts'
 export { type Product, type ProductOptions, startProduct } from './product.ts'
 export { findProgram, lacksPrograms, type SystemProgram } from './programs.ts'

@@ -1,5 +1,6 @@
 import { type Child, startChild } from './child.ts'
 import type { AgentVerbs } from './processes/agent.ts'
+import type { FleetVerbs } from './processes/fleet.ts'
 import type { HerdVerbs } from './processes/herd.ts'
 import type { LoadVerbs } from './processes/load.ts'
 import type { RelayVerbs } from './processes/relay.ts'
@@ -15,6 +16,7 @@ const MEASURED = { nodeOptions: ['--expose-gc'] }
 export const startService = (): Child<ServiceVerbs> => startChild(new URL('./processes/service.ts', import.meta.url))
 export const startLoad = (): Child<LoadVerbs> => startChild(new URL('./processes/load.ts', import.meta.url))
 export const startRelay = (): Child<RelayVerbs> => startChild(new URL('./processes/relay.ts', import.meta.url))
+export const startFleet = (): Child<FleetVerbs> => startChild(new URL('./processes/fleet.ts', import.meta.url))
 export const startHerd = (): Child<HerdVerbs> => startChild(new URL('./processes/herd.ts', import.meta.url), MEASURED)
 
 export const startServerProcess = (outputFile: string): Child<ServerVerbs> =>

@@ -5,9 +5,16 @@ import { openSockets, settledBytes } from './resources.ts'
 
 /** A real server in its own process, on a fresh data directory and ports of the system's choice. */
 export interface ServerVerbs {
-  start(order: { dataDir: string; logLevel: 'debug' | 'warn' }): Promise<StartedServer>
+  start(order: ServerOrder): Promise<StartedServer>
   settledBytes(nothing: null): Promise<number>
   openSockets(nothing: null): number
+}
+
+export interface ServerOrder {
+  dataDir: string
+  logLevel: 'debug' | 'warn'
+  /** A PostgreSQL database to use instead of a file in `dataDir`. */
+  databaseUrl?: string
 }
 
 export interface StartedServer {
@@ -17,12 +24,13 @@ export interface StartedServer {
 }
 
 answerParent<ServerVerbs>({
-  async start({ dataDir, logLevel }) {
+  async start({ dataDir, logLevel, databaseUrl }) {
     const config = parseConfig({
       data: { dir: dataDir },
       control: { port: 0 },
       edge: { port: 0 },
       metrics: { port: 0 },
+      ...(databaseUrl !== undefined && { database: { url: databaseUrl } }),
     })
     const log = createLog({ level: logLevel, format: 'json' })
     const { controlUrl, edgeUrl, firstUser } = await startServer(config, { log, version: '0.0.0-test' })
