@@ -1,10 +1,10 @@
-import { TLSSocket } from 'node:tls'
-import type { LinkStream } from '@cyberun/link'
+import type { Chunk, LinkStream } from '@cyberun/link'
+import type { Log } from '@cyberun/link/log'
 import type { Routed } from './doors.ts'
 import { type Fields, firstOf, formatHead } from './fields.ts'
 import { lossRefusal } from './losses.ts'
 import type { Visit } from './open-tunnel.ts'
-import { isForPerson, refusalAnswer, sendOwn } from './pages.ts'
+import { isForPerson, refusalAnswer } from './pages.ts'
 import { Refusal } from './refusal.ts'
 import type { CheckedRequest } from './request-checks.ts'
 import { rewriteRequest, rewriteRequestTrailers, type Visitor } from './request-head.ts'
@@ -13,7 +13,7 @@ import type { ResponseHead } from './response-parser.ts'
 import { switchingHead } from './switching.ts'
 import type { Upstream, UpstreamLoss, UpstreamUser } from './upstream.ts'
 import { POOL_LIMITS, type UpstreamPool } from './upstream-pool.ts'
-import type { BodyReader, VisitorRequest, VisitorResponse } from './visitor-messages.ts'
+import type { Served, VisitorConnection } from './visitor-connection.ts'
 
 /** A request that may go to a tunnel's service. */
 export interface Admitted {
@@ -27,12 +27,7 @@ export interface ExchangeContext {
   now: () => number
   /** Names this edge in `Cyberun-Hop`. */
   hop: string
-}
-
-/** The visitor's connection, which has one exchange at a time. */
-export interface Turn {
-  /** Called once, when the next request may be served. */
-  next(): void
+  log: Log
 }
 
 /** The service granted the upgrade: `head` and then `rest`, valid during the call only, are for the visitor. */
@@ -47,26 +42,23 @@ type Stage = 'opening' | 'asking' | 'answering' | 'over'
 /** Methods that may be sent twice (RFC 9110, section 9.2.2). */
 const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 
-/** Pieces up to this size are copied into text, so that Node writes them in one call with what stands before. */
+/** Chunks of a request up to this size are copied, so that their size, bytes and end are one write. */
 const COPIED_BYTES = 8 * 1024
-/** While the visitor's socket holds less than this, small pieces are copied and their credit goes back at once. */
-const SOCKET_SLACK_BYTES = 64 * 1024
 const CRLF = Buffer.from('\r\n')
+const CONTINUE = 'HTTP/1.1 100 Continue'
 
 /**
- * One request of a visitor and its answer: from `node:http` to a connection of the pool and back, in both directions at
- * once, nothing gathered but what arrived together. Ends when the answer is complete or either side is gone.
+ * One request of a visitor and its answer: from the visitor's connection to one of the pool and back, in both directions
+ * at once, nothing gathered but what arrived together. Ends when the answer is complete or either side is gone.
  */
-export class Exchange implements UpstreamUser, BodyReader, Visit {
+export class Exchange implements UpstreamUser, Served, Visit {
   readonly address: string
-  readonly #request: VisitorRequest
-  readonly #response: VisitorResponse
+  readonly #connection: VisitorConnection
   readonly #checked: CheckedRequest
   readonly #routed: Routed
   readonly #visitor: Visitor
   readonly #pool: UpstreamPool
   readonly #context: ExchangeContext
-  readonly #turn: Turn
   readonly #onSwitched: OnSwitched | undefined
   #stage: Stage = 'opening'
   #upstream: Upstream | undefined
@@ -74,77 +66,57 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
   #reused = false
   #retried = false
   #cancelOpening: AbortController | undefined
-  #requestSent: boolean
-  /** The answer is complete; its last piece may still have to be written. */
-  #answer: { head: ResponseHead; trailers: Fields | undefined } | undefined
-  /** The newest piece of the body, a view valid until the push that brought it returns. */
-  #piece: Uint8Array | undefined
-  /** Gives back, in order, the pieces that wait in the visitor's socket. */
-  #held: (() => void)[] = []
+  #isRequestSent: boolean
+  #hasBodyArrived = false
+  #answer: ResponseHead | undefined
+  /** The answer is complete and still has to leave. */
+  #isAnswered = false
 
   constructor(
-    request: VisitorRequest,
-    response: VisitorResponse,
+    connection: VisitorConnection,
     { checked, routed, visitor }: Admitted,
     pool: UpstreamPool,
     context: ExchangeContext,
-    turn: Turn,
     onSwitched?: OnSwitched,
   ) {
     this.address = visitor.address
-    this.#request = request
-    this.#response = response
+    this.#connection = connection
     this.#checked = checked
     this.#routed = routed
     this.#visitor = visitor
     this.#pool = pool
     this.#context = context
-    this.#turn = turn
     this.#onSwitched = onSwitched
-    this.#requestSent = checked.body.kind === 'none' || (checked.body.kind === 'length' && checked.body.bytes === 0)
+    this.#isRequestSent = checked.body.kind === 'none' || (checked.body.kind === 'length' && checked.body.bytes === 0)
   }
 
-  /** Whether the visitor has sent all of its request. */
-  get requestComplete(): boolean {
-    return this.#request.complete
-  }
-
-  /** Whether the visitor has been sent some of the answer. */
   get answering(): boolean {
     return this.#stage === 'answering'
   }
 
   start(): void {
-    const { tunnel } = this.#routed
-    tunnel.begin(this, this.#context.now())
-    this.#request.reader = this
-    // A fault in a body that came along with its head is found before the next turn: then the service hears nothing.
-    if (this.#requestSent) this.#connect()
-    else setImmediate(() => this.#connect())
+    this.#routed.tunnel.begin(this, this.#context.now())
+    this.#connect()
   }
 
-  /** The visitor is gone. */
   visitorGone(): void {
-    if (this.#stage !== 'over') {
-      this.#upstream?.abort()
-      this.#end()
-    }
-    for (const release of this.#held.splice(0)) release()
+    if (this.#stage === 'over') return
+    this.#upstream?.abort()
+    this.#end()
   }
 
   tunnelClosed(): void {
-    const { socket } = this.#response
     const answering = this.#stage === 'answering'
     this.#fail(new Refusal('not_found', 'this tunnel has been closed'))
     // Not even what waits for a slow visitor is delivered any more.
-    if (answering) socket?.destroy()
+    if (answering) this.#connection.destroy()
   }
 
   // The request, from the visitor to the service.
 
   #connect(): void {
     if (this.#stage !== 'opening') return
-    const repeatable = this.#requestSent && REPEATABLE.has(this.#checked.method)
+    const repeatable = this.#isRequestSent && REPEATABLE.has(this.#checked.method)
     const idle = this.#retried
       ? undefined
       : this.#pool.take(this.#context.now(), repeatable ? POOL_LIMITS.idleMs : POOL_LIMITS.freshMs)
@@ -155,7 +127,10 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
     }
     this.#reused = false
     this.#cancelOpening = new AbortController()
-    void this.#pool.open(this.#cancelOpening.signal).then((opened) => this.#opened(opened))
+    this.#pool
+      .open(this.#cancelOpening.signal)
+      .then((opened) => this.#opened(opened))
+      .catch((error: unknown) => this.onBug(error))
   }
 
   #opened(opened: Upstream | Refusal): void {
@@ -176,81 +151,74 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
     upstream.begin(this, { toHead: checked.method === 'HEAD', toUpgrade: checked.upgrade !== 'none' })
     const head = rewriteRequest(checked, path, door, tunnel.target, this.#visitor, this.#context.hop)
     upstream.write(Buffer.from(formatHead(`${head.method} ${head.target} HTTP/1.1`, head.fields), 'latin1'))
-    if (this.#requestSent) return
-    this.#request.on('data', takeRequestBytes)
-    this.#request.on('end', takeRequestEnd)
+    if (!this.#isRequestSent) this.#connection.readBody()
   }
 
-  takeRequestBytes(bytes: Buffer): void {
+  onRequestBytes(chunk: Chunk): void {
     const upstream = this.#upstream
     if (!upstream || this.#stage === 'over') return
-    const writable = this.#checked.body.kind === 'chunked' ? writeChunk(upstream, bytes) : upstream.write(bytes)
-    if (!writable) this.#request.pause()
+    this.#hasBodyArrived = true
+    const isChunked = this.#checked.body.kind === 'chunked'
+    const writable = isChunked ? writeChunk(upstream, chunk) : upstream.write(chunk.bytes, chunk.hold())
+    if (!writable) this.#connection.pauseBody()
   }
 
-  takeRequestEnd(): void {
+  onRequestEnd(trailers: Fields): void {
     if (this.#stage === 'over' || !this.#upstream) return
     if (this.#checked.body.kind === 'chunked') {
-      const trailers = rewriteRequestTrailers(this.#request.rawTrailers)
-      this.#upstream.write(Buffer.from(formatHead('0', trailers), 'latin1'))
+      this.#upstream.write(Buffer.from(formatHead('0', rewriteRequestTrailers(trailers)), 'latin1'))
     }
-    this.#requestSent = true
+    this.#isRequestSent = true
   }
 
   onDrain(): void {
-    this.#request.resume()
+    if (!this.#isRequestSent) this.#connection.readBody()
   }
 
   // The answer, from the service to the visitor.
 
   onInterim(status: number, reason: string, fields: Fields): void {
     if (this.#checked.oldVersion) return
-    const response = this.#response
-    if (status === 100) {
-      response.writeContinue()
-      return
-    }
-    // Only the answer whose turn it is may write beside Node; others lose a hint that is of no use later.
-    response.socket?.write(
-      formatHead(`HTTP/1.1 ${status} ${reason}`, rewriteInterim(fields, this.#answerContext(status))),
-      'latin1',
-    )
+    const passed = status === 100 ? [] : rewriteInterim(fields, this.#answerContext(status, false))
+    this.#connection.answer.interim(status === 100 ? CONTINUE : `HTTP/1.1 ${status} ${reason}`, passed)
   }
 
   onHead(head: ResponseHead): void {
-    const response = this.#response
-    this.#answer = { head, trailers: undefined }
+    this.#answer = head
     if (head.status === 101) return
     this.#stage = 'answering'
-    response.sendDate = false
+    const { oldVersion, persistent, awaitsContinue } = this.#checked
+    const isUnbounded = head.framing.kind === 'chunked' || head.framing.kind === 'close'
     // The visitor may or may not send the body it asked about; no next request can be told from it.
-    if (this.#checked.awaitsContinue && !this.#requestSent && !this.#request.readableDidRead) {
-      response.shouldKeepAlive = false
-    }
-    response.writeHead(head.status, head.reason, rewriteResponse(head.fields, this.#answerContext(head.status)))
+    const isBodyInDoubt = awaitsContinue && !this.#isRequestSent && !this.#hasBodyArrived
+    const afterwards = this.#connection.conclude(persistent && !isBodyInDoubt && !(isUnbounded && oldVersion))
+    const isChunked = isUnbounded && !oldVersion
+    const context = this.#answerContext(head.status, head.framing.kind === 'chunked' && !oldVersion)
+    const fields = rewriteResponse(head.fields, context)
+    this.#connection.answer.head(`HTTP/1.1 ${head.status} ${head.reason}`, fields, afterwards, isChunked)
   }
 
   onBody(bytes: Uint8Array): void {
-    if (this.#piece) this.#writePiece(this.#piece)
-    this.#piece = bytes
+    if (this.#upstream) this.#connection.answer.body(bytes, this.#upstream)
   }
 
   onComplete(trailers: Fields): void {
-    if (this.#answer) this.#answer.trailers = trailers
+    if (!this.#answer || this.#answer.status === 101) return
+    this.#connection.answer.end(rewriteTrailers(trailers))
+    this.#isAnswered = true
   }
 
   onPushed(): void {
-    if (this.#stage !== 'answering') return
-    const piece = this.#piece
-    this.#piece = undefined
-    if (this.#answer?.trailers) this.#finish(this.#answer.trailers, piece)
-    else if (piece) this.#writePiece(piece)
-    // Not flushHeaders(): that would write the bytes of the fields as UTF-8.
-    else this.#response.write('', 'latin1')
+    if (this.#stage === 'over') return
+    this.#connection.answer.flush()
+    if (!this.#isAnswered) return
+    this.#leaveUpstream()
+    this.#end()
+    this.#connection.next()
   }
 
   onSwitched(rest: Uint8Array): void {
-    const granted = this.#answer && switchingHead(this.#checked, this.#answer.head, this.#answerContext(101))
+    const granted = this.#answer && switchingHead(this.#checked, this.#answer, this.#answerContext(101, false))
     if (!granted) {
       this.#fail(new Refusal('bad_response', 'the service granted an upgrade that does not answer the request'))
       return
@@ -277,48 +245,24 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
     )
   }
 
-  #answerContext(status: number): AnswerContext {
+  /** A fault of ours: this request fails, and nothing else does. */
+  onBug(error: unknown): void {
+    this.#context.log.error({ error }, 'edge.request_failed')
+    this.#fail(new Refusal('internal', 'this is a fault of the server; see its log'))
+  }
+
+  #answerContext(status: number, chunked: boolean): AnswerContext {
     const { tunnel, door } = this.#routed
-    return {
-      door,
-      target: tunnel.target,
-      status,
-      chunked: this.#answer?.head.framing.kind === 'chunked' && !this.#checked.oldVersion,
-      requestOrigin: firstOf(this.#checked.fields, 'origin'),
-    }
-  }
-
-  /** Writes a piece at once. Its credit goes back to the service when the visitor's kernel has taken it. */
-  #writePiece(piece: Uint8Array): void {
-    const response = this.#response
-    if (piece.length <= COPIED_BYTES && response.writableLength < SOCKET_SLACK_BYTES) {
-      response.write(textOf(piece), 'latin1')
-      return
-    }
-    const release = this.#upstream?.hold()
-    if (release) this.#held.push(release)
-    response.write(piece, () => this.#held.shift()?.())
-  }
-
-  #finish(trailers: Fields, piece: Uint8Array | undefined): void {
-    const response = this.#response
-    if (trailers.length > 0) response.addTrailers(pairs(rewriteTrailers(trailers)))
-    if (piece && piece.length <= COPIED_BYTES) {
-      response.end(textOf(piece), 'latin1')
-    } else {
-      if (piece) this.#writePiece(piece)
-      response.end()
-    }
-    this.#leaveUpstream()
-    this.#end()
+    const requestOrigin = firstOf(this.#checked.fields, 'origin')
+    return { door, target: tunnel.target, status, chunked, requestOrigin }
   }
 
   #leaveUpstream(): void {
     const upstream = this.#upstream
     if (!upstream) return
     const now = this.#context.now()
-    if (!this.#requestSent) upstream.abort()
-    else if (this.#answer?.head.persistent && upstream.reusable) this.#pool.give(upstream, now)
+    if (!this.#isRequestSent) upstream.abort()
+    else if (this.#answer?.persistent && upstream.reusable) this.#pool.give(upstream, now)
     else this.#pool.retire(upstream, now)
   }
 
@@ -328,56 +272,25 @@ export class Exchange implements UpstreamUser, BodyReader, Visit {
   #fail(refusal: Refusal): void {
     if (this.#stage === 'over') return
     const cut = this.#stage === 'answering'
+    const { oldVersion, fields, persistent, awaitsContinue } = this.#checked
     this.#upstream?.abort()
     this.#end()
-    if (cut) this.#cut()
-    else
-      sendOwn(this.#response, refusalAnswer(refusal, isForPerson(this.#checked.fields)), this.#checked.awaitsContinue)
-  }
-
-  /** Ends the visitor's connection within the answer, after what has arrived of it. */
-  #cut(): void {
-    const socket = this.#response.socket
-    const framed = this.#answer?.head.framing.kind === 'length' || !this.#checked.oldVersion
-    // Where the end of the connection is the end of the body, only a reset is no clean end; TLS has its own (RFC 8446, 6.1).
-    if (framed) socket?.destroySoon()
-    else if (socket instanceof TLSSocket) socket.destroy()
-    else socket?.resetAndDestroy()
+    if (cut) this.#connection.cut(this.#answer?.framing.kind === 'length' || !oldVersion)
+    else this.#connection.answerOwn(refusalAnswer(refusal, isForPerson(fields)), persistent && !awaitsContinue)
   }
 
   #end(): void {
     this.#stage = 'over'
     this.#cancelOpening?.abort()
-    // What is left of the request is read and dropped, so that the visitor gets to read the answer.
-    if (!this.#requestSent) this.#request.resume()
-    this.#request.reader = undefined
     this.#routed.tunnel.end(this, this.#context.now())
-    this.#turn.next()
   }
 }
 
-function takeRequestBytes(this: VisitorRequest, bytes: Buffer): void {
-  this.reader?.takeRequestBytes(bytes)
-}
-
-function takeRequestEnd(this: VisitorRequest): void {
-  this.reader?.takeRequestEnd()
-}
-
-function writeChunk(upstream: Upstream, bytes: Buffer): boolean {
+function writeChunk(upstream: Upstream, chunk: Chunk): boolean {
+  const { bytes } = chunk
   const size = Buffer.from(`${bytes.length.toString(16)}\r\n`, 'latin1')
   if (bytes.length <= COPIED_BYTES) return upstream.write(Buffer.concat([size, bytes, CRLF]))
   upstream.write(size)
-  upstream.write(bytes)
+  upstream.write(bytes, chunk.hold())
   return upstream.write(CRLF)
-}
-
-function textOf(piece: Uint8Array): string {
-  return Buffer.from(piece.buffer, piece.byteOffset, piece.length).toString('latin1')
-}
-
-function pairs(fields: Fields): [string, string][] {
-  const list: [string, string][] = []
-  for (let i = 0; i < fields.length; i += 2) list.push([fields[i] ?? '', fields[i + 1] ?? ''])
-  return list
 }

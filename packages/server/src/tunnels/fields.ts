@@ -78,8 +78,9 @@ const BAD_VALUE = /[^\t\x20-\x7e\x80-\xff]/
 /**
  * The head of an HTTP/1.1 message as text, one character a byte. Checks at the moment of writing that no name and no
  * value can break out of its line, wherever it came from; throws an `Error` otherwise, because that is our own bug.
+ * `lastLines` are field lines of ours, each with its CRLF.
  */
-export function formatHead(startLine: string, fields: Fields): string {
+export function formatHead(startLine: string, fields: Fields, lastLines = ''): string {
   if (BAD_VALUE.test(startLine)) throw new Error('a start line holds a control character')
   let text = `${startLine}\r\n`
   for (let i = 0; i < fields.length; i += 2) {
@@ -89,5 +90,5 @@ export function formatHead(startLine: string, fields: Fields): string {
       throw new Error(`the field ${JSON.stringify(name)} cannot be written`)
     text += `${name}: ${value}\r\n`
   }
-  return `${text}\r\n`
+  return `${text}${lastLines}\r\n`
 }

@@ -1,5 +1,4 @@
-import type { ServerResponse } from 'node:http'
-import { type Fields, firstOf, formatHead } from './fields.ts'
+import { type Fields, firstOf } from './fields.ts'
 import type { Refusal } from './refusal.ts'
 
 /** What the edge says in its own name: refusals, and the small pages a person meets. None of it needs a script. */
@@ -46,29 +45,6 @@ export function plainPage(status: number, title: string, text: string): OwnAnswe
 /** An answer that only sends the visitor elsewhere. */
 export function redirectAnswer(status: 302 | 307, location: string, fields: readonly string[] = []): OwnAnswer {
   return own(status, 'text/plain; charset=utf-8', '', ['Location', location, ...fields])
-}
-
-/** Answers in full. `close` ends the connection afterwards. */
-export function sendOwn(response: ServerResponse, answer: OwnAnswer, close: boolean): void {
-  if (close) response.shouldKeepAlive = false
-  response.writeHead(answer.status, answer.fields)
-  response.end(answer.body)
-}
-
-const REASONS: Record<number, string> = {
-  400: 'Bad Request',
-  408: 'Request Timeout',
-  431: 'Request Header Fields Too Large',
-}
-
-/** The same as bytes, for a connection whose parser has given up. */
-export function rawAnswer(answer: OwnAnswer): Buffer {
-  const head = formatHead(`HTTP/1.1 ${answer.status} ${REASONS[answer.status] ?? ''}`, [
-    ...answer.fields,
-    'Connection',
-    'close',
-  ])
-  return Buffer.concat([Buffer.from(head, 'latin1'), answer.body])
 }
 
 /** Whether a person looks at the answer: browsers say that they take HTML, API clients do not. */

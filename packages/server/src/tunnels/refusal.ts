@@ -15,6 +15,7 @@ export const REFUSAL_STATUS = {
   misdirected_request: 421,
   upgrade_required: 426,
   header_too_large: 431,
+  internal: 500,
   target_refused: 502,
   bad_response: 502,
   link_lost: 502,

@@ -1,19 +1,7 @@
 import { type Fields, listOf, valuesOf } from './fields.ts'
 import { Refusal } from './refusal.ts'
+import type { RequestBody, RequestHead } from './request-parser.ts'
 import { type HostName, parseHost, parseTarget } from './target.ts'
-
-/** What came from the visitor, as the front's parser let it through. */
-export interface RawRequest {
-  method: string
-  target: string
-  httpVersion: string
-  fields: Fields
-  /** Bytes that came with an upgrade request, after its head. */
-  early: number
-}
-
-/** How the request's body is framed. `node:http` has checked the numbers and reads it. */
-export type RequestBody = { kind: 'none' } | { kind: 'length'; bytes: number } | { kind: 'chunked' }
 
 /** A request that is unambiguous HTTP, whoever reads it. */
 export interface CheckedRequest {
@@ -27,19 +15,22 @@ export interface CheckedRequest {
   /** The visitor waits for 100 before it sends the body. */
   awaitsContinue: boolean
   oldVersion: boolean
+  /** The visitor's connection is kept for another request, as far as the visitor is concerned. */
+  persistent: boolean
 }
 
 const BASE64_16_BYTES = /^[+/0-9A-Za-z]{22}==$/
 
 /**
- * Refuses what `node:http` accepts but what a service could read otherwise than we do (RFC 9112, sections 3.2, 6.1;
- * RFC 9110, sections 7.8, 10.1.1): refuse, never repair. What Node refuses by itself (two lengths, bad chunks, folded
- * fields) never comes here; the refusal suite holds both to the same answers.
+ * Refuses what a service could read otherwise than we do (RFC 9112, sections 3.2, 6.1; RFC 9110, sections 7.8, 10.1.1):
+ * refuse, never repair. Lines and fields that are none at all the parser has refused before. `early`: bytes that came
+ * together with the head, after it.
  */
-export function checkRequest(request: RawRequest): CheckedRequest | Refusal {
+export function checkRequest(request: RequestHead, early: number): CheckedRequest | Refusal {
   const { method, fields } = request
   const oldVersion = request.httpVersion === '1.0'
   if (!oldVersion && request.httpVersion !== '1.1') return bad('only HTTP/1.1 and HTTP/1.0 are spoken here')
+  if (method === 'CONNECT') return bad('this is no proxy: CONNECT is not served')
   const target = parseTarget(request.target)
   if (typeof target === 'string') return bad(`the request has ${target}`)
   if (target.path === '*' && method !== 'OPTIONS') return bad('only OPTIONS can ask about *')
@@ -48,11 +39,14 @@ export function checkRequest(request: RawRequest): CheckedRequest | Refusal {
   if (host instanceof Refusal) return host
   const body = checkBody(fields, oldVersion)
   if (body instanceof Refusal) return body
-  const upgrade = checkUpgrade(request, body)
+  const upgrade = checkUpgrade(request, body, early)
   if (upgrade instanceof Refusal) return upgrade
   const awaitsContinue = checkExpectation(fields, oldVersion)
   if (awaitsContinue instanceof Refusal) return awaitsContinue
-  return { method, path: target.path, host, fields, body, upgrade, awaitsContinue, oldVersion }
+  const persistent = oldVersion
+    ? hasToken(fields, 'connection', 'keep-alive')
+    : !hasToken(fields, 'connection', 'close')
+  return { method, path: target.path, host, fields, body, upgrade, awaitsContinue, oldVersion, persistent }
 }
 
 function checkHost(fields: Fields, authority: string | undefined): HostName | Refusal {
@@ -73,8 +67,11 @@ function checkBody(fields: Fields, oldVersion: boolean): RequestBody | Refusal {
   if (codings.length === 0) {
     const [length] = lengths
     if (length === undefined) return { kind: 'none' }
-    if (lengths.length > 1 || !/^\d{1,16}$/.test(length)) return bad('the Content-Length is not one number')
-    return { kind: 'length', bytes: Number(length) }
+    const bytes = Number(length)
+    if (lengths.length > 1 || !/^\d{1,16}$/.test(length) || !Number.isSafeInteger(bytes)) {
+      return bad('the Content-Length is not one number')
+    }
+    return { kind: 'length', bytes }
   }
   if (lengths.length > 0) return bad('the request has both Content-Length and Transfer-Encoding')
   if (oldVersion) return bad('HTTP/1.0 has no Transfer-Encoding')
@@ -87,15 +84,12 @@ function checkBody(fields: Fields, oldVersion: boolean): RequestBody | Refusal {
  * is served as if it had not asked (RFC 9110, section 7.8). A body would become the first bytes of the new protocol for
  * one reader and stay a body for another, so it is refused (RFC 9112, section 6; RFC 9110, section 7.8).
  */
-function checkUpgrade(request: RawRequest, body: RequestBody): 'none' | 'websocket' | Refusal {
+function checkUpgrade(request: RequestHead, body: RequestBody, early: number): 'none' | 'websocket' | Refusal {
   const { fields, method } = request
-  const protocols = listOf(fields, 'upgrade')
-  if (protocols.length === 0 || !hasToken(fields, 'connection', 'upgrade')) {
-    return request.early > 0 ? bad('bytes follow a request that has no body') : 'none'
-  }
+  if (!asksForWebSocket(fields)) return 'none'
   if (body.kind === 'chunked' || (body.kind === 'length' && body.bytes > 0)) return bad('an upgrade cannot have a body')
-  if (request.early > 0) return bad('bytes of the new protocol came before the upgrade was granted')
-  if (protocols.length > 1 || protocols[0]?.toLowerCase() !== 'websocket') return 'none'
+  if (early > 0) return bad('bytes of the new protocol came before the upgrade was granted')
+  if (listOf(fields, 'upgrade').length > 1) return 'none'
   if (method !== 'GET' || request.httpVersion !== '1.1') return bad('a WebSocket is asked for with GET in HTTP/1.1')
   const versions = valuesOf(fields, 'sec-websocket-version')
   if (versions.length !== 1 || versions[0] !== '13') {
@@ -115,6 +109,11 @@ function checkExpectation(fields: Fields, oldVersion: boolean): boolean | Refusa
   }
   // An HTTP/1.0 visitor cannot be sent a 100 (RFC 9110, section 10.1.1).
   return !oldVersion
+}
+
+/** Whether WebSocket is among what the request would switch to. */
+export function asksForWebSocket(fields: Fields): boolean {
+  return hasToken(fields, 'upgrade', 'websocket') && hasToken(fields, 'connection', 'upgrade')
 }
 
 function hasToken(fields: Fields, lowerName: string, token: string): boolean {

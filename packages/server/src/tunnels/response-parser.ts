@@ -1,5 +1,6 @@
-import { type Fields, listOf, TOKEN, valuesOf } from './fields.ts'
-import { SectionBytes } from './section-bytes.ts'
+import { type BodyFraming, BodyReader } from './body-reader.ts'
+import { type Fields, listOf, valuesOf } from './fields.ts'
+import { parseFields, SectionReader, SyntaxFault } from './message-syntax.ts'
 
 /**
  * Reads the answers of a tunnelled service: HTTP/1.1 as RFC 9112 has it, refusing what could be read in two ways
@@ -10,14 +11,13 @@ import { SectionBytes } from './section-bytes.ts'
 export const RESPONSE_LIMITS = {
   /** Bytes of a status line with its fields, and of a chunked body's trailers. */
   headBytes: 64 * 1024,
+  /** A field has four bytes at least, so the bytes are the bound. */
+  headFields: 16 * 1024,
   /** Bytes of one chunk-size line with its extensions. */
   chunkLineBytes: 4 * 1024,
   /** Interim (1xx) answers before the final one. */
   interimAnswers: 32,
 } as const
-
-/** How a body ends (RFC 9112, section 6.3). */
-export type BodyFraming = { kind: 'none' } | { kind: 'length'; bytes: number } | { kind: 'chunked' } | { kind: 'close' }
 
 export interface ResponseHead {
   status: number
@@ -52,41 +52,23 @@ export class ResponseFault extends Error {
 }
 
 /**
- * `idle`: nothing is awaited. `line_end`: after the bytes of a chunk. `upgraded`: a 101 was passed on and what follows
- * is another protocol. `failed`: a fault was thrown.
+ * `idle`: nothing is awaited. `upgraded`: a 101 was passed on and what follows is another protocol. `failed`: a fault
+ * was thrown.
  */
-type State =
-  | 'idle'
-  | 'head'
-  | 'body_length'
-  | 'body_close'
-  | 'chunk_size'
-  | 'chunk_data'
-  | 'line_end'
-  | 'trailers'
-  | 'upgraded'
-  | 'failed'
+type State = 'idle' | 'head' | 'body' | 'upgraded' | 'failed'
 
-const LF = 10
-const CR = 13
 const VERSION = Buffer.from('HTTP/1.')
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/
-/** A size line: hexadecimal digits, then extensions we skip. 13 digits stay below 2^53. */
-const CHUNK_LINE = /^([0-9A-Fa-f]{1,13})(?:[ \t]*;.*)?$/
-/** All control characters but tab, CR and LF, which the scan for lines judges. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this looks for
-const CONTROL = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/
 const LENGTH = /^\d{1,16}$/
+const NO_TRAILERS: Fields = []
 
 export class ResponseParser {
   #state: State = 'idle'
   #awaited: Awaited = { toHead: false, toUpgrade: false }
   #sink: ResponseSink = NOBODY
   #interimAnswers = 0
-  /** Bytes of the body or chunk still to come. */
-  #remaining = 0
-  /** What arrived of an unfinished head, trailer section or chunk line. */
-  readonly #held = new SectionBytes()
+  readonly #head = new SectionReader(RESPONSE_LIMITS.headBytes)
+  readonly #body = new BodyReader(RESPONSE_LIMITS)
 
   /** Nothing is awaited: the last answer, if any, is complete. */
   get idle(): boolean {
@@ -113,7 +95,12 @@ export class ResponseParser {
    */
   push(bytes: Uint8Array): number {
     let at = 0
-    while (at < bytes.length && this.#state !== 'idle' && this.#state !== 'upgraded') at = this.#step(bytes, at)
+    try {
+      while (at < bytes.length && this.#state !== 'idle' && this.#state !== 'upgraded') at = this.#step(bytes, at)
+    } catch (error) {
+      if (error instanceof SyntaxFault) this.#fail(`sent ${error.message}`)
+      throw error
+    }
     return at
   }
 
@@ -123,75 +110,52 @@ export class ResponseParser {
       case 'idle':
       case 'upgraded':
         return
-      case 'body_close':
-        this.#complete([])
+      case 'body':
+        if (this.#body.endsWithConnection) this.#complete(NO_TRAILERS)
+        else this.#fail('closed the connection within a body')
         return
       case 'head':
-        this.#fail(`closed the connection ${this.#held.length === 0 ? 'without an answer' : 'within a head'}`)
+        this.#fail(`closed the connection ${this.#head.heldBytes === 0 ? 'without an answer' : 'within a head'}`)
+        break
+      case 'failed':
+        this.#failAgain()
         break
       default:
-        this.#fail('closed the connection within a body')
+        this.#state satisfies never
     }
   }
 
   #step(bytes: Uint8Array, at: number): number {
     switch (this.#state) {
       case 'head':
-      case 'trailers':
-        return this.#readSection(bytes, at)
-      case 'chunk_size':
-        return this.#readChunkLine(bytes, at)
-      case 'line_end':
-        return this.#readLineEnd(bytes, at)
-      case 'body_length':
-      case 'chunk_data':
-        return this.#readCounted(bytes, at)
-      case 'body_close':
-        this.#sink.onBody(bytes.subarray(at))
-        return bytes.length
+        return this.#readHead(bytes, at)
+      case 'body':
+        return this.#readBody(bytes, at)
       case 'idle':
       case 'upgraded':
         return at
       case 'failed':
-        throw new ResponseFault('the connection is over after a fault')
+        return this.#failAgain()
       default:
         return this.#state satisfies never
     }
   }
 
-  /** Lines up to and including an empty one: a head or a trailer section. */
-  #readSection(bytes: Uint8Array, at: number): number {
+  #readHead(bytes: Uint8Array, at: number): number {
     // Another protocol may say one line and wait for ours: it is told from HTTP by its first bytes.
-    if (this.#state === 'head' && this.#isOtherProtocol(bytes, at)) this.#fail('sent no HTTP/1.1 status line')
-    let lf = bytes.indexOf(LF, at)
-    while (lf >= 0) {
-      if (this.#byteBefore(bytes, at, lf, 1) !== CR) this.#fail('sent a line that ends in a bare LF')
-      if (this.#held.length + (lf - at) > RESPONSE_LIMITS.headBytes) this.#failTooLong('a head')
-      const beforeCr = this.#byteBefore(bytes, at, lf, 2)
-      if (beforeCr === LF || beforeCr === undefined) {
-        // Without the CRLF of the empty line; the one of the last field stays.
-        const text = this.#held.take(bytes, at, lf + 1).slice(0, -2)
-        if (this.#state === 'head') this.#takeHead(text)
-        else this.#takeTrailers(text)
-        return lf + 1
-      }
-      lf = bytes.indexOf(LF, lf + 1)
-    }
-    this.#hold(bytes, at, bytes.length, RESPONSE_LIMITS.headBytes, 'a head')
-    return bytes.length
+    if (this.#isOtherProtocol(bytes, at)) this.#fail('sent no HTTP/1.1 status line')
+    const end = this.#head.read(bytes, at)
+    if (end === undefined) return bytes.length
+    this.#takeHead(this.#head.text)
+    return end
   }
 
-  #isOtherProtocol(bytes: Uint8Array, at: number): boolean {
-    for (let i = this.#held.length; i < VERSION.length && at < bytes.length; i++, at++) {
+  #isOtherProtocol(bytes: Uint8Array, from: number): boolean {
+    let at = from
+    for (let i = this.#head.heldBytes; i < VERSION.length && at < bytes.length; i++, at++) {
       if (bytes[at] !== VERSION[i]) return true
     }
     return false
-  }
-
-  /** The byte `back` places before `index`, in what came with this push from `at` on or in what is held before it. */
-  #byteBefore(bytes: Uint8Array, at: number, index: number, back: number): number | undefined {
-    const place = index - back
-    return place >= at ? bytes[place] : this.#held.last(at - place)
   }
 
   #takeHead(text: string): void {
@@ -199,7 +163,7 @@ export class ResponseParser {
     const [, minor, code, reason = ''] =
       STATUS_LINE.exec(text.slice(0, lineEnd)) ?? this.#fail('sent no HTTP/1.1 status line')
     const status = Number(code)
-    const fields = this.#parseFields(text, lineEnd)
+    const fields = parseFields(text, lineEnd, RESPONSE_LIMITS.headFields)
     if (status === 101) this.#takeSwitch(status, reason, fields)
     else if (status < 200) this.#takeInterim(status, reason, fields)
     else this.#takeFinal(status, reason, fields, minor === '0')
@@ -208,9 +172,16 @@ export class ResponseParser {
   #takeFinal(status: number, reason: string, fields: Fields, oldVersion: boolean): void {
     const framing = this.#framingOf(status, oldVersion, fields)
     const persistent = !oldVersion && framing.kind !== 'close' && !hasMember(fields, 'connection', 'close')
-    this.#enterBody(framing)
+    this.#body.begin(framing)
+    this.#state = 'body'
     this.#sink.onHead({ status, reason, fields, framing, persistent })
-    if (framing.kind === 'none' || (framing.kind === 'length' && framing.bytes === 0)) this.#complete([])
+    if (this.#body.isComplete) this.#complete(NO_TRAILERS)
+  }
+
+  #readBody(bytes: Uint8Array, at: number): number {
+    const end = this.#body.read(bytes, at, this.#sink)
+    if (this.#body.isComplete) this.#complete(this.#body.trailers)
+    return end
   }
 
   #takeSwitch(status: number, reason: string, fields: Fields): void {
@@ -223,25 +194,6 @@ export class ResponseParser {
     this.#interimAnswers += 1
     if (this.#interimAnswers > RESPONSE_LIMITS.interimAnswers) this.#fail('sent too many interim (1xx) answers')
     this.#sink.onInterim(status, reason, fields)
-  }
-
-  #enterBody(framing: BodyFraming): void {
-    switch (framing.kind) {
-      case 'none':
-        return
-      case 'length':
-        this.#remaining = framing.bytes
-        this.#state = 'body_length'
-        return
-      case 'chunked':
-        this.#state = 'chunk_size'
-        return
-      case 'close':
-        this.#state = 'body_close'
-        return
-      default:
-        framing satisfies never
-    }
   }
 
   #framingOf(status: number, oldVersion: boolean, fields: Fields): BodyFraming {
@@ -262,111 +214,19 @@ export class ResponseParser {
     return length === undefined ? { kind: 'close' } : { kind: 'length', bytes: Number(length) }
   }
 
-  /** The field lines in `text` after the line that ends at `lineEnd`. One scan: this runs for every answer. */
-  #parseFields(text: string, lineEnd: number): Fields {
-    if (CONTROL.test(text)) this.#fail('sent a control character in its head')
-    const fields: Fields = []
-    let end = lineEnd
-    for (let at = this.#lineAfter(text, end); at < text.length; at = this.#lineAfter(text, end)) {
-      end = text.indexOf('\r', at)
-      const colon = text.indexOf(':', at)
-      const name = text.slice(at, Math.max(at, colon))
-      if (colon > end || !TOKEN.test(name)) {
-        this.#fail(
-          /^[ \t]/.test(text.slice(at, at + 1)) ? 'sent a folded header field' : 'sent a malformed header field',
-        )
-      }
-      fields.push(name, text.slice(skipBlanks(text, colon + 1, end), skipBlanksBack(text, colon + 1, end)))
-    }
-    return fields
-  }
-
-  /** Where the line after the one that ends at `lineEnd` begins. A CR that ends none is refused. */
-  #lineAfter(text: string, lineEnd: number): number {
-    if (text.charCodeAt(lineEnd + 1) !== LF) this.#fail('sent a CR that ends no line')
-    return lineEnd + 2
-  }
-
-  #readCounted(bytes: Uint8Array, at: number): number {
-    const end = Math.min(bytes.length, at + this.#remaining)
-    this.#remaining -= end - at
-    this.#sink.onBody(at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end))
-    if (this.#remaining > 0) return end
-    if (this.#state === 'body_length') this.#complete([])
-    else this.#state = 'line_end'
-    return end
-  }
-
-  #readChunkLine(bytes: Uint8Array, at: number): number {
-    const lf = bytes.indexOf(LF, at)
-    const end = lf < 0 ? bytes.length : lf + 1
-    this.#hold(bytes, at, end, RESPONSE_LIMITS.chunkLineBytes, 'a chunk size')
-    if (lf < 0) return end
-    const line = this.#held.take(bytes, end, end)
-    const [, digits] =
-      (line.endsWith('\r\n') && !CONTROL.test(line) ? CHUNK_LINE.exec(line.slice(0, -2)) : null) ??
-      this.#fail('sent a malformed chunk size')
-    this.#remaining = Number.parseInt(digits ?? '', 16)
-    this.#state = this.#remaining === 0 ? 'trailers' : 'chunk_data'
-    return end
-  }
-
-  /** The CRLF after a chunk's bytes. */
-  #readLineEnd(bytes: Uint8Array, at: number): number {
-    const expected = this.#held.length === 0 ? CR : LF
-    if (bytes[at] !== expected) this.#fail('sent more bytes than a chunk was said to have')
-    this.#held.append(bytes, at, at + 1)
-    if (this.#held.length === 2) {
-      this.#held.clear()
-      this.#state = 'chunk_size'
-    }
-    return at + 1
-  }
-
-  #takeTrailers(text: string): void {
-    const trailers = this.#parseFields(`\r\n${text}`, 0)
-    for (let i = 0; i < trailers.length; i += 2) {
-      const name = trailers[i]?.toLowerCase()
-      if (name === 'content-length' || name === 'transfer-encoding') this.#fail('sent framing fields as trailers')
-    }
-    this.#complete(trailers)
-  }
-
   #complete(trailers: Fields): void {
     this.#state = 'idle'
     this.#sink.onComplete(trailers)
   }
 
-  #hold(bytes: Uint8Array, from: number, to: number, limit: number, what: string): void {
-    if (this.#held.length + (to - from) > limit) this.#failTooLong(what)
-    this.#held.append(bytes, from, to)
-  }
-
-  #failTooLong(what: string): never {
-    return this.#fail(`sent ${what} longer than we take`)
+  #failAgain(): never {
+    throw new ResponseFault('the connection is over after a fault')
   }
 
   #fail(what: string): never {
     this.#state = 'failed'
     throw new ResponseFault(`the service ${what}`)
   }
-}
-
-function skipBlanks(text: string, from: number, end: number): number {
-  let at = from
-  while (at < end && isBlank(text.charCodeAt(at))) at++
-  return at
-}
-
-function skipBlanksBack(text: string, from: number, end: number): number {
-  let at = end
-  while (at > from && isBlank(text.charCodeAt(at - 1))) at--
-  return at
-}
-
-/** Space or tab; no other character is white space around a value (RFC 9110, section 5.6.3). */
-function isBlank(code: number): boolean {
-  return code === 0x20 || code === 0x09
 }
 
 /** Hears nothing: in the states before the first answer is expected the parser tells nothing. */

@@ -33,6 +33,19 @@ export class SectionBytes {
     return text
   }
 
+  /** What is held up to the first `byte`, or all of it, as text of one character a byte. */
+  textUntil(byte: number): string {
+    const end = this.#bytes.subarray(0, this.#length).indexOf(byte)
+    return this.#bytes.toString('latin1', 0, end < 0 ? this.#length : end)
+  }
+
+  /** All that is held; nothing is held afterwards. */
+  takeBytes(): Uint8Array {
+    const bytes = this.#bytes.subarray(0, this.#length)
+    this.clear()
+    return bytes
+  }
+
   clear(): void {
     this.#bytes = EMPTY
     this.#length = 0

@@ -1,5 +1,4 @@
-import type { Socket } from 'node:net'
-import { type LinkStream, type RelayOptions, type RelayResult, relaySocket } from '@cyberun/link'
+import { type LinkStream, type PumpSocket, type RelayOptions, type RelayResult, relaySocket } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { OpenTunnel, Visit } from './open-tunnel.ts'
 
@@ -17,12 +16,11 @@ export interface RelayContext {
  */
 export function relayUpgraded(
   stream: LinkStream,
-  socket: Socket,
+  socket: PumpSocket,
   head: string,
   rest: Uint8Array,
   context: RelayContext,
 ): void {
-  // One write, so that the socket is empty again when the pump takes it over.
   socket.write(Buffer.concat([Buffer.from(head, 'latin1'), rest]))
   relayVisit('websocket', context, (options) => relaySocket(stream, socket, options))
 }

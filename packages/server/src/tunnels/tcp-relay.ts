@@ -1,6 +1,4 @@
-import type { IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
-import { acceptWebSocket, type LinkStream, relayWebSocket } from '@cyberun/link'
+import { acceptWebSocket, type LinkStream, type PumpSocket, relayWebSocket, type UpgradeHead } from '@cyberun/link'
 import { StreamResetError } from '@cyberun/protocol'
 import { AgentUnreachableError, type Routing } from '../routing/routing.ts'
 import { agentOffline, lossRefusal } from './losses.ts'
@@ -9,11 +7,11 @@ import type { Refusal } from './refusal.ts'
 import { type RelayContext, relayVisit } from './socket-relay.ts'
 
 /**
- * Joins a visitor's WebSocket, whose 101 is still to be sent, with a stream to the service. Nothing of the request is
+ * Joins a visitor's resting socket, whose 101 is still to be sent, with a stream to the service. Nothing of the request is
  * kept while bytes are relayed, so this does not wait for their end.
  */
-export function relayTcp(request: IncomingMessage, socket: Socket, stream: LinkStream, context: RelayContext): void {
-  const visitor = acceptWebSocket({ request, socket, head: Buffer.alloc(0) })
+export function relayTcp(request: UpgradeHead, socket: PumpSocket, stream: LinkStream, context: RelayContext): void {
+  const visitor = acceptWebSocket({ request, socket })
   if (visitor) relayVisit('tcp', context, (options) => relayWebSocket(stream, visitor, options))
   else stream.reset('cancelled')
 }

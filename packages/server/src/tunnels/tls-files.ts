@@ -1,6 +1,5 @@
 import { readFile, stat } from 'node:fs/promises'
-import type { Server } from 'node:https'
-import { createSecureContext } from 'node:tls'
+import { createSecureContext, type Server } from 'node:tls'
 import type { Log } from '@cyberun/link/log'
 
 export interface TlsFiles {

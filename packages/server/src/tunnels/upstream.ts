@@ -19,6 +19,8 @@ export interface UpstreamUser extends ResponseSink {
   onSwitched(rest: Uint8Array): void
   /** The connection is gone and the answer incomplete. Nothing further is told. */
   onLost(loss: UpstreamLoss): void
+  /** We failed at what came. The connection is gone, and nothing further is told. */
+  onBug(error: unknown): void
 }
 
 /** `idle`: no answer is awaited. `busy`: one is. `over`: nothing is told any more. */
@@ -89,10 +91,10 @@ export class Upstream implements StreamEvents {
     return this.#stream
   }
 
-  /** False: write no more until `onDrain`. `bytes` must stay unchanged until the link has taken them. */
-  write(bytes: Uint8Array): boolean {
+  /** False: write no more until `onDrain`. `bytes` must stay unchanged until `onWritten`, as `LinkStream.write` says. */
+  write(bytes: Uint8Array, onWritten?: () => void): boolean {
     this.#tunnel.bytesIn += bytes.length
-    return this.#stream?.write(bytes) ?? false
+    return this.#stream?.write(bytes, onWritten) ?? false
   }
 
   /** Keeps the bytes being told of in `onBody` valid until the returned function is called, once. */
@@ -182,10 +184,10 @@ export class Upstream implements StreamEvents {
       if (used < chunk.bytes.length) this.#spent = true
       user.onPushed()
     } catch (error) {
-      if (!(error instanceof ResponseFault)) throw error
-      this.#lose(user, { kind: 'fault', message: error.message })
+      this.#failed(user, error)
     } finally {
       this.#pushed = undefined
+      this.#shared?.release()
       this.#shared = undefined
     }
   }
@@ -193,12 +195,19 @@ export class Upstream implements StreamEvents {
   #finish(user: UpstreamUser): void {
     try {
       this.#parser.finish()
+      user.onPushed()
     } catch (error) {
-      if (!(error instanceof ResponseFault)) throw error
+      this.#failed(user, error)
+    }
+  }
+
+  #failed(user: UpstreamUser, error: unknown): void {
+    if (error instanceof ResponseFault) {
       this.#lose(user, { kind: 'fault', message: error.message })
       return
     }
-    user.onPushed()
+    this.abort()
+    user.onBug(error)
   }
 
   #lose(user: UpstreamUser, loss: UpstreamLoss): void {
@@ -212,10 +221,13 @@ export class Upstream implements StreamEvents {
   }
 }
 
-/** A chunk that several pieces of a body lie in: it is held once, until the last of them is given back. */
+/**
+ * A chunk that several pieces of a body lie in: it is held once, until the last of them is given back and whoever made
+ * this has told of all of them.
+ */
 class SharedChunk {
   readonly #release: () => void
-  #holders = 0
+  #holders = 1
 
   constructor(release: () => void) {
     this.#release = release
@@ -223,9 +235,11 @@ class SharedChunk {
 
   hold(): () => void {
     this.#holders += 1
-    return () => {
-      this.#holders -= 1
-      if (this.#holders === 0) this.#release()
-    }
+    return () => this.release()
+  }
+
+  release(): void {
+    this.#holders -= 1
+    if (this.#holders === 0) this.#release()
   }
 }

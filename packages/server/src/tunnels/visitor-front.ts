@@ -1,22 +1,23 @@
-import type { Socket } from 'node:net'
-import { TLSSocket } from 'node:tls'
+import type { IncomingHttpHeaders } from 'node:http'
+import type { PumpSocket } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
+import type { Agents } from '../agents/types.ts'
 import type { Routing } from '../routing/routing.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
 import { type Arrival, type DoorSettings, findDoor, type TunnelIndex } from './doors.ts'
 import { type Admitted, Exchange, type ExchangeContext, type OnSwitched } from './exchange.ts'
-import { listOf } from './fields.ts'
+import { type Fields, listOf, valuesOf } from './fields.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { checkOrigin } from './origin-check.ts'
-import { isForPerson, type OwnAnswer, refusalAnswer, sendOwn } from './pages.ts'
+import { isForPerson, type OwnAnswer, refusalAnswer } from './pages.ts'
 import { Refusal } from './refusal.ts'
-import { type CheckedRequest, checkRequest } from './request-checks.ts'
+import { asksForWebSocket, type CheckedRequest, checkRequest } from './request-checks.ts'
 import { HOP_FIELD } from './request-head.ts'
+import type { RequestHead } from './request-parser.ts'
 import { type RelayContext, relayUpgraded } from './socket-relay.ts'
 import { dialService, relayTcp } from './tcp-relay.ts'
 import { UpstreamPool } from './upstream-pool.ts'
-import type { VisitorConnection } from './visitor-connection.ts'
-import type { VisitorRequest, VisitorResponse } from './visitor-messages.ts'
+import { type ConnectionHost, type Examined, VisitorConnection } from './visitor-connection.ts'
 
 export interface FrontOptions {
   tunnels: TunnelIndex
@@ -25,89 +26,63 @@ export interface FrontOptions {
   /** Whether the edge's public address is https, although the connection may come from a proxy in plain. */
   publicScheme: 'http' | 'https'
   visitorAddress: VisitorAddress
+  agents: Pick<Agents, 'handleUpgrade'>
   /** Names this edge to itself in `Cyberun-Hop`. */
   hop: string
   now: () => number
   log: Log
 }
 
-/** Serves the requests of visitors: checks each, finds its tunnel, relays it or says why not. */
-export class VisitorFront {
+/** Serves the connections of visitors: checks each request, finds its tunnel, relays it or says why not. */
+export class VisitorFront implements ConnectionHost {
+  readonly now: () => number
+  readonly log: Log
   readonly #options: FrontOptions
   readonly #context: ExchangeContext
+  readonly #connections = new Set<VisitorConnection>()
+  /** Called when the last connection is gone. */
+  #onEmpty = (): void => {}
   readonly #pools = new Map<OpenTunnel, UpstreamPool>()
   /** Of closed tunnels, until the last connection is gone. */
   readonly #closing = new Set<UpstreamPool>()
 
   constructor(options: FrontOptions) {
+    this.now = options.now
+    this.log = options.log
     this.#options = options
-    this.#context = { now: options.now, hop: options.hop }
+    this.#context = { now: options.now, hop: options.hop, log: options.log }
   }
 
-  /** A request whose turn it is on its connection. */
-  serve(connection: VisitorConnection, request: VisitorRequest, response: VisitorResponse): void {
-    const found = this.#examine(request, 0)
-    if (!isAdmitted(found)) {
-      answerOwn(request, response, found)
-    } else if (found.routed.tunnel.facts.protocol === 'tcp') {
-      answerOwn(request, response, tcpNeedsWebSocket())
-    } else if (found.checked.upgrade !== 'none') {
-      const message = 'an upgrade cannot follow a request that is not answered yet'
-      answerOwn(request, response, new Refusal('bad_request', message))
-    } else {
-      connection.serve(this.#exchange(connection, request, response, found))
-    }
+  /** Serves a connection that was just made. */
+  accept(socket: PumpSocket): void {
+    const connection = new VisitorConnection(socket, this)
+    this.#connections.add(connection)
+    socket.listen(connection)
   }
 
   /**
-   * A request for a WebSocket. `response` writes to the same socket, for answers that are none; `early` bytes came after
-   * the head.
+   * Lets the requests under way finish until `signal` aborts, then closes what is left. Links and relays are not waited
+   * for: they are ended by whoever has them.
    */
-  serveUpgrade(
-    connection: VisitorConnection,
-    request: VisitorRequest,
-    response: VisitorResponse,
-    socket: Socket,
-    early: number,
-  ): void {
-    const found = this.#examine(request, early)
-    if (!isAdmitted(found)) {
-      answerOwn(request, response, found)
-    } else if (found.routed.tunnel.facts.protocol === 'http') {
-      const context = this.#relayContext(found)
-      const stopWatching = watchEarly(socket)
-      const onSwitched: OnSwitched = (stream, head, rest) => {
-        stopWatching()
-        response.detachSocket(socket)
-        relayUpgraded(stream, socket, head, rest, context)
-      }
-      connection.serve(this.#exchange(connection, request, response, found, onSwitched))
-    } else if (found.checked.upgrade === 'none') {
-      answerOwn(request, response, tcpNeedsWebSocket())
-    } else {
-      void this.#serveTcp(request, response, socket, found)
+  async stop(signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#onEmpty = resolve
+    for (const connection of [...this.#connections]) connection.stop()
+    const abort = (): void => {
+      for (const connection of [...this.#connections]) connection.destroy()
+      resolve()
     }
+    if (signal.aborted) abort()
+    else signal.addEventListener('abort', abort, { once: true })
+    if (this.#connections.size === 0) resolve()
+    await promise
+    signal.removeEventListener('abort', abort)
   }
 
-  async #serveTcp(request: VisitorRequest, response: VisitorResponse, socket: Socket, found: Admitted): Promise<void> {
-    const gone = new AbortController()
-    const visitorGone = (): void => gone.abort()
-    socket.once('close', visitorGone)
-    const stopWatching = watchEarly(socket)
-    const dialled = await dialService(found.routed.tunnel, this.#options.routing, gone.signal)
-    socket.off('close', visitorGone)
-    stopWatching()
-    if (dialled instanceof Refusal) {
-      answerOwn(request, response, dialled)
-      return
-    }
-    response.detachSocket(socket)
-    relayTcp(request, socket, dialled, this.#relayContext(found))
-  }
-
-  /** Closes connections to services that were idle for too long. Called about once a second. */
+  /** Closes what kept us waiting for too long. Called about once a second. */
   sweep(): void {
-    const now = this.#options.now()
+    const now = this.now()
+    for (const connection of this.#connections) connection.sweep(now)
     for (const pool of this.#pools.values()) pool.sweep(now)
     for (const pool of this.#closing) {
       pool.sweep(now)
@@ -122,63 +97,109 @@ export class VisitorFront {
     return count
   }
 
-  #examine(request: VisitorRequest, early: number): Admitted | OwnAnswer | Refusal {
-    const checked = checkRequest({
-      method: request.method ?? '',
-      target: request.url ?? '',
-      httpVersion: request.httpVersion,
-      fields: request.rawHeaders,
-      early,
-    })
-    if (checked instanceof Refusal) return checked
+  // What a connection asks.
+
+  forget(connection: VisitorConnection): void {
+    this.#connections.delete(connection)
+    if (this.#connections.size === 0) this.#onEmpty()
+  }
+
+  examine(connection: VisitorConnection, head: RequestHead, early: number): Examined {
+    if (early === 0 && isForAgents(head)) {
+      const request = { method: head.method, headers: headersOf(head.fields), socket: connection.socket }
+      const serve = (): void => this.#options.agents.handleUpgrade(request, connection.handOver())
+      return { body: { kind: 'none' }, serve }
+    }
+    const checked = checkRequest(head, early)
+    if (checked instanceof Refusal) {
+      const answer = refusalAnswer(checked, isForPerson(head.fields))
+      return { body: { kind: 'none' }, serve: () => connection.answerOwn(answer, false) }
+    }
+    return { body: checked.body, serve: () => this.#serve(connection, checked) }
+  }
+
+  #serve(connection: VisitorConnection, checked: CheckedRequest): void {
+    const found = this.#find(connection, checked)
+    if (!('routed' in found)) {
+      answerOwn(connection, checked, found)
+    } else if (found.routed.tunnel.facts.protocol === 'http') {
+      this.#relayHttp(connection, found)
+    } else if (checked.upgrade === 'none') {
+      answerOwn(connection, checked, tcpNeedsWebSocket())
+    } else {
+      this.#relayTcp(connection, found).catch((error: unknown) => {
+        this.log.error({ error }, 'edge.request_failed')
+        connection.destroy()
+      })
+    }
+  }
+
+  #find(connection: VisitorConnection, checked: CheckedRequest): Admitted | OwnAnswer | Refusal {
     if (listOf(checked.fields, HOP_FIELD.toLowerCase()).includes(this.#options.hop)) {
       return new Refusal('loop_detected', 'the service behind this tunnel leads back to this server')
     }
-    const arrival = this.#arrivalOf(request, checked)
+    const arrival = this.#arrivalOf(connection.socket, checked)
     const found = findDoor(checked, arrival, this.#options.tunnels, this.#options.doors)
     if (!('tunnel' in found)) return found
     const foreign = checkOrigin(checked, found.door)
     if (foreign) return foreign
     const port = checked.host.port ?? (arrival.scheme === 'https' ? 443 : 80)
-    const address = this.#options.visitorAddress.of(request)
+    const address = this.#options.visitorAddress.of({
+      socket: connection.socket,
+      headers: { 'x-forwarded-for': valuesOf(checked.fields, 'x-forwarded-for').join(',') },
+    })
     return { checked, routed: found, visitor: { address, scheme: arrival.scheme, host: arrival.host, port } }
   }
 
-  #arrivalOf(request: VisitorRequest, checked: CheckedRequest): Arrival {
+  #arrivalOf(socket: PumpSocket, checked: CheckedRequest): Arrival {
     const { name, port } = checked.host
     return {
-      scheme: this.#schemeOf(request, name),
+      scheme: this.#schemeOf(socket, checked),
       host: port === undefined ? name : `${name}:${port}`,
-      localAddress: request.socket.localAddress ?? '',
+      localAddress: socket.localAddress ?? '',
     }
   }
 
   /** How the visitor's browser reached us: a proxy in front may have taken the TLS off. */
-  #schemeOf(request: VisitorRequest, hostName: string): 'http' | 'https' {
-    if (request.socket instanceof TLSSocket) return 'https'
+  #schemeOf(socket: PumpSocket, { host, fields }: CheckedRequest): 'http' | 'https' {
+    if (socket.isSecure) return 'https'
     const { visitorAddress, doors, publicScheme } = this.#options
-    const claimed = request.headers['x-forwarded-proto']
-    if (visitorAddress.isTrusted(request.socket.remoteAddress ?? '') && (claimed === 'https' || claimed === 'http')) {
-      return claimed
+    if (visitorAddress.isTrusted(socket.remoteAddress ?? '')) {
+      const [claimed, ...others] = valuesOf(fields, 'x-forwarded-proto')
+      if (others.length === 0 && (claimed === 'https' || claimed === 'http')) return claimed
     }
-    const isPublic = hostName === doors.publicHost || hostName.endsWith(`.${doors.tunnelDomain}`)
+    const isPublic = host.name === doors.publicHost || host.name.endsWith(`.${doors.tunnelDomain}`)
     return isPublic ? publicScheme : 'http'
   }
 
-  #exchange(
-    connection: VisitorConnection,
-    request: VisitorRequest,
-    response: VisitorResponse,
-    found: Admitted,
-    onSwitched?: OnSwitched,
-  ): Exchange {
-    const pool = this.#poolOf(found.routed.tunnel)
-    return new Exchange(request, response, found, pool, this.#context, connection, onSwitched)
+  #relayHttp(connection: VisitorConnection, found: Admitted): void {
+    const onSwitched: OnSwitched = (stream, head, rest) =>
+      relayUpgraded(stream, connection.handOver(), head, rest, this.#relayContext(found))
+    const exchange = new Exchange(connection, found, this.#poolOf(found.routed.tunnel), this.#context, onSwitched)
+    connection.serveBy(exchange, found.checked.upgrade === 'websocket')
+    exchange.start()
+  }
+
+  async #relayTcp(connection: VisitorConnection, found: Admitted): Promise<void> {
+    const { checked, routed } = found
+    const gone = new AbortController()
+    connection.serveBy(
+      { answering: false, onRequestBytes() {}, onRequestEnd() {}, visitorGone: () => gone.abort() },
+      true,
+    )
+    const dialled = await dialService(routed.tunnel, this.#options.routing, gone.signal)
+    if (dialled instanceof Refusal) {
+      if (!gone.signal.aborted) answerOwn(connection, checked, dialled)
+    } else if (gone.signal.aborted) {
+      dialled.reset('cancelled')
+    } else {
+      const request = { method: checked.method, headers: headersOf(checked.fields) }
+      relayTcp(request, connection.handOver(), dialled, this.#relayContext(found))
+    }
   }
 
   #relayContext({ routed, visitor }: Admitted): RelayContext {
-    const { now, log } = this.#options
-    return { tunnel: routed.tunnel, address: visitor.address, now, log }
+    return { tunnel: routed.tunnel, address: visitor.address, now: this.now, log: this.log }
   }
 
   #poolOf(tunnel: OpenTunnel): UpstreamPool {
@@ -189,34 +210,31 @@ export class VisitorFront {
     tunnel.onClose(() => {
       this.#pools.delete(tunnel)
       this.#closing.add(pool)
-      pool.close(this.#options.now())
+      pool.close(this.now())
     })
     return pool
   }
 }
 
-/**
- * Until its upgrade is granted a visitor has nothing to say: bytes would belong to nobody, and an end means that it
- * left, which only a socket that is read from notices. The returned function leaves the socket as it was.
- */
-function watchEarly(socket: Socket): () => void {
-  const leave = (): void => void socket.destroy()
-  socket.once('data', leave).once('end', leave)
-  return () => {
-    socket.pause()
-    socket.off('data', leave).off('end', leave)
+/** Agents dial this path of every host; what else asks for it gets what is there, which is nothing. */
+function isForAgents({ target, fields }: RequestHead): boolean {
+  return (target === '/agent' || target.startsWith('/agent?')) && asksForWebSocket(fields)
+}
+
+/** The fields as `node:http` has them: names in lower case, values of one name joined. */
+function headersOf(fields: Fields): IncomingHttpHeaders {
+  const headers: IncomingHttpHeaders = Object.create(null)
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = (fields[i] ?? '').toLowerCase()
+    headers[name] = valuesOf(fields, name).join(', ')
   }
+  return headers
 }
 
-function isAdmitted(found: Admitted | OwnAnswer | Refusal): found is Admitted {
-  return 'routed' in found
-}
-
-/** Answers without a service. A refused request ends its connection when what follows on it may be read in two ways. */
-function answerOwn(request: VisitorRequest, response: VisitorResponse, found: OwnAnswer | Refusal): void {
-  const isDoubtful = request.headers.expect !== undefined || found.status === 400 || found.status === 405
-  const answer = found instanceof Refusal ? refusalAnswer(found, isForPerson(request.rawHeaders)) : found
-  sendOwn(response, answer, isDoubtful)
+/** Answers without a service. The connection ends when what follows on it may be read in two ways. */
+function answerOwn(connection: VisitorConnection, checked: CheckedRequest, found: OwnAnswer | Refusal): void {
+  const answer = found instanceof Refusal ? refusalAnswer(found, isForPerson(checked.fields)) : found
+  connection.answerOwn(answer, checked.persistent && !checked.awaitsContinue && answer.status !== 400)
 }
 
 function tcpNeedsWebSocket(): Refusal {

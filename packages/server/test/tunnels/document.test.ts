@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { EDGE_LIMITS } from '../../src/tunnels/edge.ts'
 import { REFUSAL_STATUS } from '../../src/tunnels/refusal.ts'
+import { REQUEST_LIMITS } from '../../src/tunnels/request-parser.ts'
 import { RESPONSE_LIMITS } from '../../src/tunnels/response-parser.ts'
 import { POOL_LIMITS } from '../../src/tunnels/upstream-pool.ts'
+import { CONNECTION_LIMITS } from '../../src/tunnels/visitor-connection.ts'
 
 const page = readFileSync(new URL('../../../../docs/tunnels.md', import.meta.url), 'utf8')
 
@@ -14,10 +15,14 @@ test('docs/tunnels.md names every answer of the edge with its status', () => {
 
 test('docs/tunnels.md states the bounds that are in force', () => {
   const text = page.replace(/\s+/g, ' ')
-  const { headBytes, headFields, headMs } = EDGE_LIMITS
+  const { headBytes, headFields } = REQUEST_LIMITS
+  const { headMs, aheadBytes, stalledMs, keepAliveMs } = CONNECTION_LIMITS
   const fields = headFields.toLocaleString('en')
   expect(text).toContain(`(${headBytes / 1024} KiB, ${fields} fields, ${headMs / 1000} s)`)
   expect(text).toContain(`(${RESPONSE_LIMITS.headBytes / 1024} KiB, ${RESPONSE_LIMITS.interimAnswers} interim answers)`)
+  expect(text).toContain(`pipelined requests (${aheadBytes / 1024} KiB,`)
+  expect(text).toContain(`nothing of what waits for it for ${stalledMs / 1000} s is cut off`)
+  expect(text).toContain(`without a request is closed after ${keepAliveMs / 1000} s`)
   const { idle, idleMs, open } = POOL_LIMITS
   expect(text).toContain(
     `(${open.toLocaleString('en')}, of which ${idle} are kept for ${idleMs / 1000} s between requests)`,

@@ -4,8 +4,9 @@ import { type Arrival, findDoor, type TunnelIndex } from '../../src/tunnels/door
 import { type Fields, formatHead } from '../../src/tunnels/fields.ts'
 import { OpenTunnel, type TunnelFacts } from '../../src/tunnels/open-tunnel.ts'
 import { Refusal } from '../../src/tunnels/refusal.ts'
-import { checkRequest, type RawRequest } from '../../src/tunnels/request-checks.ts'
+import { checkRequest } from '../../src/tunnels/request-checks.ts'
 import { rewriteRequest } from '../../src/tunnels/request-head.ts'
+import type { RequestHead } from '../../src/tunnels/request-parser.ts'
 import { climbsOut, parseHost, parseTarget } from '../../src/tunnels/target.ts'
 
 const TOKEN = 'a'.repeat(43)
@@ -21,10 +22,9 @@ const tunnels: TunnelIndex = {
 const settings = { tunnelDomain: 'tunnels.example.org', publicHost: 'edge.example.org' }
 const arrival = (host: string): Arrival => ({ scheme: 'https', host, localAddress: '10.0.0.1' })
 
-const request = (changes: Partial<RawRequest>): RawRequest => ({
-  ...{ method: 'GET', target: '/', httpVersion: '1.1', fields: ['Host', 'a'], early: 0 },
-  ...changes,
-})
+/** What the checks say of a GET of / with these changes. */
+const check = ({ early = 0, ...changes }: Partial<RequestHead> & { early?: number }) =>
+  checkRequest({ method: 'GET', target: '/', httpVersion: '1.1', fields: ['Host', 'a'], ...changes }, early)
 
 test('hosts that are taken, and those that are none', () => {
   expect(parseHost('Example.ORG')).toEqual({ name: 'example.org', port: undefined })
@@ -86,9 +86,9 @@ test('whatever stands behind the token reaches the service byte for byte, at bot
   fc.assert(
     fc.property(paths, fc.constantFrom('', '?', '?q=/tunnel/x/../..'), (path, query) => {
       const rest = path + query
-      const onPath = checkRequest(request({ target: `/tunnel/${TOKEN}${rest}`, fields: ['Host', 'edge.example.org'] }))
+      const onPath = check({ target: `/tunnel/${TOKEN}${rest}`, fields: ['Host', 'edge.example.org'] })
       const host = `${tunnel.label}.tunnels.example.org`
-      const onHost = checkRequest(request({ target: rest, fields: ['Host', host, 'Cyberun-Tunnel-Token', TOKEN] }))
+      const onHost = check({ target: rest, fields: ['Host', host, 'Cyberun-Tunnel-Token', TOKEN] })
       expect(onHost instanceof Refusal).toBe(climbsOut(rest))
       if (!(onHost instanceof Refusal) && !rest.startsWith(`/tunnel/${TOKEN}`)) {
         expect(findDoor(onHost, arrival(host), tunnels, settings)).toMatchObject({ tunnel, path: rest })
@@ -127,7 +127,7 @@ test('no request makes the checks throw, and one that passes can be written as o
   })
   fc.assert(
     fc.property(raw, (sent) => {
-      const checked = checkRequest(sent)
+      const checked = check(sent)
       if (checked instanceof Refusal) return
       const door = { kind: 'host', prefix: '', origin: 'https://a', sandboxed: false } as const
       const visitor = { address: '1.2.3.4', scheme: 'https', host: 'a', port: 443 } as const
@@ -143,8 +143,8 @@ test('no request makes the checks throw, and one that passes can be written as o
 
 test('an upgrade is passed on only when it is one', () => {
   const key = ['Sec-WebSocket-Key', 'dGhlIHNhbXBsZSBub25jZQ==']
-  const verdict = (fields: Fields, changes: Partial<RawRequest> = {}) => {
-    const checked = checkRequest(request({ fields: ['Host', 'a', ...fields], ...changes }))
+  const verdict = (fields: Fields, changes: Parameters<typeof check>[0] = {}) => {
+    const checked = check({ fields: ['Host', 'a', ...fields], ...changes })
     return checked instanceof Refusal ? checked.status : checked.upgrade
   }
   const asked = ['Connection', 'keep-alive, Upgrade', 'Upgrade', 'WebSocket', 'Sec-WebSocket-Version', '13']

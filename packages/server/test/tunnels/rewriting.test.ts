@@ -16,13 +16,8 @@ const sandbox: Door = { ...path, sandboxed: true }
 const visitor = { address: '192.0.2.7', scheme: 'https', host: 'abc.example.org', port: 443 } as const
 
 function checked(fields: Fields, method = 'GET'): CheckedRequest {
-  const request = checkRequest({
-    method,
-    target: '/x',
-    httpVersion: '1.1',
-    fields: ['Host', 'abc.example.org', ...fields],
-    early: 0,
-  })
+  const head = { method, target: '/x', httpVersion: '1.1', fields: ['Host', 'abc.example.org', ...fields] }
+  const request = checkRequest(head, 0)
   if (request instanceof Refusal) throw new Error(request.message)
   return request
 }

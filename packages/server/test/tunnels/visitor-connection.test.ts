@@ -1,0 +1,183 @@
+import { once } from 'node:events'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
+import { CONNECTION_LIMITS } from '../../src/tunnels/visitor-connection.ts'
+import { type Bed, startBed } from './bed.ts'
+
+const { headMs, keepAliveMs, stalledMs } = CONNECTION_LIMITS
+
+/** A clock that the test moves on; what is looked at once a second is then seen within a second. */
+function movableClock(): { now: () => number; pass(ms: number): void } {
+  let skew = 0
+  return {
+    now: () => Date.now() + skew,
+    pass(ms) {
+      skew += ms
+    },
+  }
+}
+
+async function serviceOf(listener: RequestListener): Promise<number> {
+  const server: Server = createServer(listener).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return (server.address() as AddressInfo).port
+}
+
+interface RawVisitor {
+  socket: Socket
+  /** Everything it was sent, Latin-1. */
+  received(): string
+  /** Resolves when the edge ended the connection. */
+  ended: Promise<unknown>
+}
+
+function visit(bed: Bed): RawVisitor {
+  const socket = connect({ port: bed.edge.port, host: '127.0.0.1', allowHalfOpen: true })
+  let received = ''
+  socket.on('data', (bytes: Buffer) => {
+    received += bytes.toString('latin1')
+  })
+  socket.on('error', () => {})
+  onTestFinished(() => void socket.destroy())
+  return { socket, received: () => received, ended: once(socket, 'end') }
+}
+
+const countOf = (text: string, part: string): number => text.split(part).length - 1
+
+test('a head that takes too long is told so, and a connection that says nothing is closed without a word', async () => {
+  const clock = movableClock()
+  await using bed = await startBed({ now: clock.now })
+  const silent = visit(bed)
+  const slow = visit(bed)
+  slow.socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n')
+  const kept = visit(bed)
+  kept.socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  await expect.poll(kept.received).toContain('Tunnels are served here')
+  clock.pass(headMs + 1)
+  await Promise.all([silent.ended, slow.ended])
+  expect(silent.received()).toBe('')
+  expect(slow.received()).toMatch(/^HTTP\/1\.1 408 Request Timeout\r\n.*\r\nConnection: close\r\n/s)
+  kept.socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  await expect.poll(() => countOf(kept.received(), 'HTTP/1.1 200')).toBe(2)
+  clock.pass(keepAliveMs + 1)
+  await kept.ended
+  expect(countOf(kept.received(), 'HTTP/1.1')).toBe(2)
+})
+
+test('a visitor that stops reading is cut off in the end, and no longer keeps its tunnel in use', async () => {
+  const clock = movableClock()
+  const port = await serviceOf((_request, response) => {
+    const pour = (): void => {
+      while (response.write(Buffer.alloc(64 * 1024)));
+    }
+    response.on('drain', pour)
+    pour()
+  })
+  await using bed = await startBed({ now: clock.now })
+  const tunnel = bed.open(port)
+  const { socket } = visit(bed)
+  socket.write(`GET /tunnel/${tunnel.facts.token}/ HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+  await once(socket, 'data')
+  socket.pause()
+  // Until nothing moves any more.
+  let seen = -1
+  await expect
+    .poll(
+      () => {
+        const moved = tunnel.bytesOut > seen
+        seen = tunnel.bytesOut
+        return moved
+      },
+      { interval: 1_200, timeout: 10_000 },
+    )
+    .toBe(false)
+  expect(tunnel.activeAt(clock.now() + 1)).toBe(clock.now() + 1)
+  clock.pass(stalledMs + 1)
+  const later = clock.now() + 5_000
+  await expect.poll(() => tunnel.activeAt(later), { timeout: 5_000 }).toBeLessThan(later)
+})
+
+test('a thousand pipelined requests are answered in their order, with one connection to the service', async () => {
+  const seen: string[] = []
+  const port = await serviceOf((request, response) => {
+    seen.push(request.url ?? '')
+    response.end(request.url)
+  })
+  await using bed = await startBed()
+  const { token } = bed.open(port).facts
+  const visitor = visit(bed)
+  const paths = Array.from({ length: 1_000 }, (_, i) => `/${i}`)
+  visitor.socket.write(paths.map((path) => `GET /tunnel/${token}${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`).join(''))
+  await expect.poll(() => countOf(visitor.received(), 'HTTP/1.1 200'), { timeout: 10_000 }).toBe(1_000)
+  expect(seen).toEqual(paths)
+  expect(bed.edge.upstreams).toBe(1)
+})
+
+test('a refusal arrives whole although the visitor is still sending', async () => {
+  await using bed = await startBed()
+  const visitor = visit(bed)
+  visitor.socket.write('PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n')
+  const more = setInterval(() => visitor.socket.write(Buffer.alloc(64 * 1024)), 1)
+  await visitor.ended
+  clearInterval(more)
+  expect(visitor.received()).toMatch(/^HTTP\/1\.1 400 .*"error_code":"bad_request"}\n$/s)
+})
+
+test('an answer of ours to an upload leaves the connection for the next request', async () => {
+  await using bed = await startBed()
+  const visitor = visit(bed)
+  visitor.socket.write('PUT /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n')
+  await expect.poll(visitor.received).toContain('HTTP/1.1 404')
+  visitor.socket.write(`${'x'.repeat(100_000)}GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
+  await visitor.ended
+  expect(visitor.received()).toContain('HTTP/1.1 200')
+})
+
+test('a fault of ours fails one request with 500, and nothing else', async () => {
+  const port = await serviceOf((_request, response) => response.end('served'))
+  const fault = (): never => {
+    throw new Error('a bug')
+  }
+  await using lookup = await startBed({ tunnels: { byToken: fault, byLabel: fault } })
+  await using path = await startBed({ routing: { pathTo: fault } })
+  for (const bed of [lookup, path]) {
+    const { token } = bed.open(port).facts
+    const visitor = visit(bed)
+    visitor.socket.write(`GET /tunnel/${token}/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
+    await visitor.ended
+    expect(visitor.received()).toMatch(/^HTTP\/1\.1 500 .*"error_code":"internal"}\n$/s)
+  }
+})
+
+test('HTTP/1.0 is kept open when it asks for that, and bodies without a length end with the connection', async () => {
+  const port = await serviceOf((request, response) => {
+    if (request.url === '/counted') response.setHeader('Content-Length', 2)
+    response.write('ok')
+    response.end()
+  })
+  await using bed = await startBed()
+  const { token } = bed.open(port).facts
+  const visitor = visit(bed)
+  const get = (path: string) =>
+    `GET /tunnel/${token}${path} HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n`
+  visitor.socket.write(get('/counted'))
+  await expect.poll(visitor.received).toMatch(/\r\nConnection: keep-alive\r\n.*\r\n\r\nok$/s)
+  visitor.socket.write(get('/streamed'))
+  await visitor.ended
+  expect(visitor.received()).toMatch(/\r\nConnection: close\r\n\r\nok$/)
+})
+
+test('bytes behind an agent’s request for a link are refused', async () => {
+  await using bed = await startBed()
+  const visitor = visit(bed)
+  const asks = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
+  const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
+  visitor.socket.write(`GET /agent HTTP/1.1\r\nHost: localhost\r\n${asks}${key}\r\n\x82\x80early`)
+  await visitor.ended
+  expect(visitor.received()).toMatch(/^HTTP\/1\.1 400 /)
+})
