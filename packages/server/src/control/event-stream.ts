@@ -17,6 +17,8 @@ export const EVENT_STREAM_HEADERS = {
   'content-type': 'text/event-stream',
   // For nginx, which would else collect what is small.
   'x-accel-buffering': 'no',
+  // So that a server that stops has not to wait for the client to let go of the connection.
+  connection: 'close',
 } as const
 
 /** Sends `feed` until it ends, `signal` aborts or the reader is gone. Owns the response; never throws. */

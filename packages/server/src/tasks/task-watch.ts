@@ -63,6 +63,8 @@ export class TaskWatch {
   readonly #live = new Map<TaskLiveEvent['kind'], { version: number; bytes: Uint8Array }>()
   #liveVersion = 0
   #reading: 'no' | 'yes' | 'again' = 'no'
+  /** Whether all there was at the start has been read: what is live comes after it. */
+  #hasCaughtUp = false
 
   constructor(options: WatchOptions) {
     this.#options = options
@@ -118,7 +120,7 @@ export class TaskWatch {
 
   /** The latest of each live kind that is newer than `version`. */
   liveAfter(version: number): { version: number; bytes: Uint8Array } | undefined {
-    if (version >= this.#liveVersion) return undefined
+    if (version >= this.#liveVersion || !this.#hasCaughtUp) return undefined
     const newer = [...this.#live.values()].filter((live) => live.version > version)
     if (newer.length === 0) return undefined
     return { version: this.#liveVersion, bytes: Buffer.concat(newer.map(({ bytes }) => bytes)) }
@@ -162,8 +164,11 @@ export class TaskWatch {
       if (gap) this.#forget(gap.to)
       for (const event of events) this.#keep(event)
       if (events.length > 0 || gap) this.#wakeAll()
-      if (events.length < PAGE_EVENTS) return
+      if (events.length < PAGE_EVENTS) break
     }
+    if (this.#hasCaughtUp) return
+    this.#hasCaughtUp = true
+    this.#wakeAll()
   }
 
   #keep(recorded: RecordedEvent): void {
