@@ -41,8 +41,8 @@ export class ByteSocket implements ByteEnd {
   listen(events: StreamEvents): void {
     this.#events = events
     this.#pipe.listen({
-      onBytes: (bytes, lender) => {
-        if (this.#state === 'open' && !this.#hasPeerEnded) events.onData(chunkOf(bytes, 0, lender))
+      onBytes: (bytes, headroom, lender) => {
+        if (this.#state === 'open' && !this.#hasPeerEnded) events.onData(chunkOf(bytes, headroom, lender))
       },
       onEmptyText: () => this.#peerEnded(),
       onWritten: () => this.#drained(),

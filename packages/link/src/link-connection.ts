@@ -153,8 +153,8 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
 
   // What the pipe tells
 
-  onBytes(bytes: Uint8Array, lender: ByteLender): void {
-    this.#session.receive(bytes, lender)
+  onBytes(bytes: Uint8Array, headroom: number, lender: ByteLender): void {
+    this.#session.receive(bytes, headroom, lender)
   }
 
   onEmptyText(): void {

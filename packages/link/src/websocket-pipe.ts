@@ -25,7 +25,7 @@ export const GATHER_BYTES = 8 * 1024
 export type Masking = 'none' | 'zero' | 'random'
 
 export interface PipeEvents {
-  onBytes(bytes: Uint8Array, lender: ByteLender): void
+  onBytes(bytes: Uint8Array, headroom: number, lender: ByteLender): void
   /** An empty text message, which a subprotocol may give a meaning. */
   onEmptyText(): void
   /** The kernel took something it had not taken at once. */
@@ -182,11 +182,11 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
 
   // What the socket tells
 
-  onBytes(bytes: Uint8Array, _headroom: number, lender: ByteLender): void {
+  onBytes(bytes: Uint8Array, headroom: number, lender: ByteLender): void {
     if (this.#state === 'over') return
     this.#lender = lender
     try {
-      this.#reader.push(bytes)
+      this.#reader.push(bytes, headroom)
     } catch (error) {
       if (!(error instanceof SessionFault)) throw error
       this.close(WEBSOCKET_CLOSE.protocolError, error.message)
@@ -211,8 +211,8 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
 
   // What the reader found
 
-  binary(bytes: Uint8Array): void {
-    if (this.#lender && this.#state !== 'over') this.#events?.onBytes(bytes, this.#lender)
+  binary(bytes: Uint8Array, headroom: number): void {
+    if (this.#lender && this.#state !== 'over') this.#events?.onBytes(bytes, headroom, this.#lender)
   }
 
   emptyText(): void {

@@ -118,8 +118,11 @@ export interface FrameHandler {
   frame(frame: ControlFrame): void
   /** A data frame of `length` bytes begins: its payload follows in one or more `data` calls. */
   dataBegins(stream: number, length: number): void
-  /** Bytes of the data frame that began last, in the pieces in which they arrived. */
-  data(stream: number, bytes: Uint8Array): void
+  /**
+   * Bytes of the data frame that began last, in the pieces in which they arrived. The `headroom` bytes in front of them
+   * were read already, so whoever owns the bytes may overwrite those.
+   */
+  data(stream: number, bytes: Uint8Array, headroom: number): void
 }
 
 /**
@@ -143,12 +146,14 @@ export class FrameDecoder {
     this.#handler = handler
   }
 
-  push(bytes: Uint8Array): void {
+  /** `headroom`: so many bytes in front of `bytes` mean nothing. */
+  push(bytes: Uint8Array, headroom: number): void {
     let frames = 0
     let at = 0
+    let payloadEnd = -headroom
     while (at < bytes.length) {
       if (this.#left > 0) {
-        at = this.#readPayload(bytes, at)
+        payloadEnd = at = this.#readPayload(bytes, at, at - payloadEnd)
         continue
       }
       at = this.#readHeader(bytes, at)
@@ -187,13 +192,13 @@ export class FrameDecoder {
     }
   }
 
-  #readPayload(bytes: Uint8Array, at: number): number {
+  #readPayload(bytes: Uint8Array, at: number, headroom: number): number {
     const taken = Math.min(this.#left, bytes.length - at)
     const piece = bytes.subarray(at, at + taken)
     const whole = taken === this.#left && !this.#partial
     if (this.#type === 'data') {
       this.#left -= taken
-      this.#handler.data(this.#stream, piece)
+      this.#handler.data(this.#stream, piece, headroom)
     } else if (whole) {
       this.#left = 0
       this.#handler.frame(decodePayload(this.#type, this.#stream, piece))

@@ -277,16 +277,16 @@ export class SessionStream implements LinkStream, Scheduled {
     return this.#hasPeerEnded
   }
 
-  received(bytes: Uint8Array): void {
+  received(bytes: Uint8Array, headroom: number): void {
     const events = this.#events
     if (!events) {
       // Not `slice`: of a Node Buffer that is no copy.
       const copy = new Uint8Array(bytes)
-      this.#early.push((later) => this.#deliver(later, copy, undefined))
+      this.#early.push((later) => this.#deliver(later, copy, 0, undefined))
     } else {
       const lender = this.#host.lender
-      const isCopied = lender?.isTooDear(bytes.length) === true
-      this.#deliver(events, isCopied ? new Uint8Array(bytes) : bytes, isCopied ? undefined : lender)
+      if (lender?.isTooDear(bytes.length)) this.#deliver(events, new Uint8Array(bytes), 0, undefined)
+      else this.#deliver(events, bytes, headroom, lender)
     }
   }
 
@@ -316,8 +316,8 @@ export class SessionStream implements LinkStream, Scheduled {
     if (this.isReady) this.#host.wake(this)
   }
 
-  #deliver(events: StreamEvents, bytes: Uint8Array, lender: ByteLender | undefined): void {
-    const chunk = new DeliveredChunk(bytes, lender, (length) => this.#host.consumed(this, length))
+  #deliver(events: StreamEvents, bytes: Uint8Array, headroom: number, lender: ByteLender | undefined): void {
+    const chunk = new DeliveredChunk(bytes, headroom, lender, (length) => this.#host.consumed(this, length))
     try {
       events.onData(chunk)
     } catch (error) {
@@ -362,12 +362,14 @@ export class SessionStream implements LinkStream, Scheduled {
 /** One delivery. What `hold` returns may be called twice; it counts once. */
 class DeliveredChunk implements Chunk {
   readonly bytes: Uint8Array
+  readonly headroom: number
   readonly #lender: ByteLender | undefined
   readonly #consumed: (bytes: number) => void
   #isHeld = false
 
-  constructor(bytes: Uint8Array, lender: ByteLender | undefined, consumed: (bytes: number) => void) {
+  constructor(bytes: Uint8Array, headroom: number, lender: ByteLender | undefined, consumed: (bytes: number) => void) {
     this.bytes = bytes
+    this.headroom = headroom
     this.#lender = lender
     this.#consumed = consumed
   }

@@ -239,16 +239,16 @@ export class Session implements FrameHandler, StreamHost {
   // Input
 
   /**
-   * Takes bytes of the peer, cut anywhere. `lender` keeps them valid for streams that hold on to them. A fault of the
-   * peer closes the session; nothing is thrown.
+   * Takes bytes of the peer, cut anywhere. `lender` keeps them valid for streams that hold on to them, and with them
+   * `headroom` bytes in front that mean nothing. A fault of the peer closes the session; nothing is thrown.
    */
-  receive(bytes: Uint8Array, lender?: ByteLender): void {
+  receive(bytes: Uint8Array, headroom = 0, lender?: ByteLender): void {
     if (this.#state.kind === 'closed') return
     this.#now = this.#clock()
     this.#heartbeat.heard(this.#now)
     this.#lender = lender
     try {
-      this.#decoder.push(bytes)
+      this.#decoder.push(bytes, headroom)
     } catch (error) {
       if (error instanceof SessionFault) this.close({ code: 'protocol_fault', message: error.message })
       else if (!(error instanceof SessionOver)) throw error
@@ -358,10 +358,10 @@ export class Session implements FrameHandler, StreamHost {
     if (this.#budget.isExceeded) this.#streams.fullest()?.fail('flow_control')
   }
 
-  data(_id: number, bytes: Uint8Array): void {
+  data(_id: number, bytes: Uint8Array, headroom: number): void {
     if (this.#state.kind === 'closed') throw new SessionOver()
     const stream = this.#receiving
-    if (stream && stream.state !== 'over') stream.received(bytes)
+    if (stream && stream.state !== 'over') stream.received(bytes, headroom)
     else if (stream) this.#budget.letGo(bytes.length)
   }
 

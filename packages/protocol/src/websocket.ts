@@ -89,8 +89,11 @@ function maskBytes(bytes: Uint8Array, from: number, to: number, key: readonly nu
 
 /** Who is told what a `WebsocketReader` found. */
 export interface WebsocketHandler {
-  /** Bytes of a binary message, in the pieces in which they arrived; borders of messages mean nothing here. */
-  binary(bytes: Uint8Array): void
+  /**
+   * Bytes of a binary message, in the pieces in which they arrived; borders of messages mean nothing here. The `headroom`
+   * bytes in front of them were read already, so whoever owns the bytes may overwrite those.
+   */
+  binary(bytes: Uint8Array, headroom: number): void
   /** A text message without a character ended. One with characters is a fault. */
   emptyText(): void
   /** A ping came, to be answered with its payload. Pongs are not told: any byte is a sign of life. */
@@ -128,10 +131,13 @@ export class WebsocketReader {
     this.#masked = masked
   }
 
-  push(bytes: Uint8Array): void {
+  /** `headroom`: so many bytes in front of `bytes` mean nothing. */
+  push(bytes: Uint8Array, headroom: number): void {
     let at = 0
+    let payloadEnd = -headroom
     while (at < bytes.length && !this.#closed) {
-      at = this.#inPayload ? this.#readPayload(bytes, at) : this.#readHeader(bytes, at)
+      if (!this.#inPayload) at = this.#readHeader(bytes, at)
+      else payloadEnd = at = this.#readPayload(bytes, at, at - payloadEnd)
     }
   }
 
@@ -195,7 +201,7 @@ export class WebsocketReader {
     if (this.#length === 0) this.#end()
   }
 
-  #readPayload(bytes: Uint8Array, at: number): number {
+  #readPayload(bytes: Uint8Array, at: number, headroom: number): number {
     const taken = Math.min(this.#length - this.#seen, bytes.length - at)
     const piece = bytes.subarray(at, at + taken)
     applyMask(piece, this.#mask, this.#seen)
@@ -206,7 +212,7 @@ export class WebsocketReader {
     this.#seen += taken
     const ended = this.#seen === this.#length
     if (ended) this.#inPayload = false
-    if (this.#opcode < OPCODE.close) this.#handler.binary(piece)
+    if (this.#opcode < OPCODE.close) this.#handler.binary(piece, headroom)
     if (ended) this.#end()
     return at + taken
   }

@@ -1,7 +1,7 @@
 import { type ControlFrame, encodeFrame, FrameDecoder, LIMITS, SessionFault, writeDataHeader } from '@cyberun/protocol'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { cut } from './cut.ts'
+import { cut, spoilHeadroom } from './cut.ts'
 
 const stream = fc.integer({ min: 1, max: 0xffffffff })
 const u32 = fc.integer({ min: 0, max: 0xffffffff })
@@ -54,13 +54,14 @@ function decodeAll(pieces: Uint8Array[]): Sent[] {
   const decoder = new FrameDecoder(LIMITS, {
     frame: (control) => got.push(control),
     dataBegins: (id) => got.push({ type: 'data', stream: id, bytes: new Uint8Array(0) }),
-    data(id, bytes) {
+    data(id, bytes, headroom) {
+      spoilHeadroom(bytes, headroom)
       const last = got.at(-1)
       if (last?.type !== 'data' || last.stream !== id) throw new Error('data without a beginning')
       last.bytes = new Uint8Array(Buffer.concat([last.bytes, bytes]))
     },
   })
-  for (const piece of pieces) decoder.push(piece)
+  for (const piece of pieces) decoder.push(piece, 0)
   return got
 }
 
@@ -95,7 +96,7 @@ test('no bytes whatever make the decoder throw anything but a SessionFault', () 
 
 test('a long length is judged before a byte of payload is kept', () => {
   const decoder = new FrameDecoder(LIMITS, { frame: () => {}, dataBegins: () => {}, data: () => {} })
-  expect(() => decoder.push(Uint8Array.of(1, 0xff, 0xff, 0xff, 0, 0, 0, 0))).toThrow(/hello of 16777215 bytes/)
+  expect(() => decoder.push(Uint8Array.of(1, 0xff, 0xff, 0xff, 0, 0, 0, 0), 0)).toThrow(/hello of 16777215 bytes/)
 })
 
 test('more frames in one read than anybody means are a fault', () => {
@@ -104,5 +105,5 @@ test('more frames in one read than anybody means are a fault', () => {
   for (let at = 0; at < flood.length; at += end.length) flood.set(end, at)
   const limits = { ...LIMITS, framesPerReceive: 100 }
   const decoder = new FrameDecoder(limits, { frame: () => {}, dataBegins: () => {}, data: () => {} })
-  expect(() => decoder.push(flood)).toThrow(expect.objectContaining({ code: 'limit_exceeded' }))
+  expect(() => decoder.push(flood, 0)).toThrow(expect.objectContaining({ code: 'limit_exceeded' }))
 })

@@ -21,7 +21,7 @@ function decode(bytes: Uint8Array): unknown[] {
     dataBegins: () => {},
     data: (stream, piece) => frames.push({ type: 'data', stream, text: Buffer.from(piece).toString() }),
   })
-  decoder.push(bytes)
+  decoder.push(bytes, 0)
   return frames
 }
 

@@ -10,24 +10,27 @@ import {
 } from '@cyberun/protocol'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { cut } from './cut.ts'
+import { cut, spoilHeadroom } from './cut.ts'
 
 type Seen = { binary: Buffer; events: string[] }
 
 /** Reads `pieces` as a server does, which gets masked frames, or as a client. */
 function read(pieces: Uint8Array[], end: 'server' | 'client'): Seen {
   const seen: Seen = { binary: Buffer.alloc(0), events: [] }
-  const binary: Buffer[] = []
+  const binary: Uint8Array[] = []
   const reader = new WebsocketReader(
     {
-      binary: (bytes) => binary.push(Buffer.from(bytes)),
+      binary(bytes, headroom) {
+        spoilHeadroom(bytes, headroom)
+        binary.push(bytes)
+      },
       emptyText: () => seen.events.push('text'),
       pinged: (payload) => seen.events.push(`ping ${Buffer.from(payload).toString('hex')}`),
       closed: (code, reason) => seen.events.push(`close ${code} ${reason}`),
     },
     end === 'server',
   )
-  for (const piece of pieces) reader.push(piece)
+  for (const piece of pieces) reader.push(piece, 0)
   seen.binary = Buffer.concat(binary)
   return seen
 }
@@ -65,6 +68,21 @@ test('messages in fragments, with pings between them, are one byte stream howeve
     ),
     { numRuns: 60 },
   )
+})
+
+test('a piece has the header before it as headroom, and what the first one came with', () => {
+  const headrooms: number[] = []
+  const handler = {
+    emptyText() {},
+    pinged() {},
+    closed() {},
+    binary: (_: Uint8Array, room: number) => headrooms.push(room),
+  }
+  const reader = new WebsocketReader(handler, false)
+  const message = encodeWebsocketFrame(OPCODE.binary, new Uint8Array(200), undefined)
+  reader.push(Buffer.concat([message, message.subarray(0, 100)]), 32)
+  reader.push(message.subarray(100), 32)
+  expect(headrooms).toEqual([36, 4, 32])
 })
 
 test('no bytes whatever make the reader throw anything but a SessionFault', () => {
