@@ -57,9 +57,10 @@ export class Executor {
     this.#interruptedAt ??= performance.now()
   }
 
-  /** Done between prompts. */
+  /** Done between prompts: at once while none runs. */
   freeMemory(): void {
-    this.#freesMemory = true
+    this.#freesMemory = this.#parts.queue.running !== undefined
+    if (!this.#freesMemory) this.#cache.clear()
   }
 
   /** Works until `signal` aborts or the worker dies of a fault. */

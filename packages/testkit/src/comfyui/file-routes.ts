@@ -102,7 +102,8 @@ async function pour(
     }
     sent += (piece as Buffer).length
     if (!response.write(piece)) await new Promise((next) => response.once('drain', next).once('close', next))
-    if (faults.viewPauseMs > 0) await delay(faults.viewPauseMs)
+    const isLast = start + sent > end
+    if (faults.viewPauseMs > 0 && !isLast) await delay(faults.viewPauseMs)
   }
   response.end()
 }

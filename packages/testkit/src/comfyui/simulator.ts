@@ -32,8 +32,8 @@ export interface SimulatedComfyui extends AsyncDisposable {
   readonly port: number
   /** Switches; a change takes effect at once. */
   readonly faults: ComfyuiFaults
-  /** What was asked over HTTP: `POST /prompt`. */
-  readonly requests: readonly string[]
+  /** What was asked over HTTP, in order: `POST /prompt`. A test may empty it. */
+  readonly requests: string[]
   /** Ends without a word, as a killed process does; what was queued is forgotten. */
   kill(): Promise<void>
   /** Begins anew on the same port, with an empty queue and history. */

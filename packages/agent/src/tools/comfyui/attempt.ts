@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Outcome, Run } from '../tool.ts'
 import { type Ending, type HistoryEntry, readEnding } from './answers.ts'
 import { deliverOutputs } from './deliver.ts'
@@ -22,6 +23,7 @@ import { submitPrompt } from './submit.ts'
 const SOCKET_SAVER = 'SaveImageWebsocket'
 /** Less free video memory than this share, and models of another family are unloaded first. */
 const SHORT_OF_MEMORY = 0.25
+const FREE_MS = 100
 
 const CANCELLED: Outcome = { kind: 'cancelled' }
 
@@ -104,7 +106,9 @@ export class ComfyuiAttempt {
   /** Maps what goes wrong on the way to ComfyUI, and cleans up, whichever way it ends. */
   async #settled(work: () => Promise<Outcome>): Promise<Outcome> {
     try {
-      return await work()
+      const outcome = await work()
+      // Cancelled while the last file was on its way: the server has decided already.
+      return this.#signal.aborted ? CANCELLED : outcome
     } catch (error) {
       if (this.#signal.aborted) return CANCELLED
       if (error instanceof ComfyuiSilence) {
@@ -192,7 +196,6 @@ export class ComfyuiAttempt {
     pictures: PictureWriter,
     repairs: ReadonlySet<Repair>,
   ): Promise<Outcome | { readonly repair: Repair }> {
-    const { http } = this.#engine
     switch (ending.kind) {
       case 'interrupted':
         return failed('comfyui_interrupted', 'Somebody else interrupted the run in ComfyUI.', 'infrastructure')
@@ -214,7 +217,7 @@ export class ComfyuiAttempt {
           if (!(error instanceof OutputGone) || repairs.has('cache')) throw error
           // ComfyUI took the node from its cache, with a file that somebody deleted since.
           this.#run.note(`${error.message}: run again with an empty cache.`)
-          await http.free({ unload_models: false, free_memory: true }, this.#signal)
+          await this.#free({ unload_models: false, free_memory: true })
           return { repair: 'cache' }
         }
     }
@@ -230,7 +233,7 @@ export class ComfyuiAttempt {
       case 'out_of_memory':
         if (repairs.has('memory')) return failed('out_of_memory', `${what}.`, 'tool')
         this.#run.note(`${what}: run once more with all models unloaded.`)
-        await this.#engine.http.free({ unload_models: true, free_memory: true }, this.#signal)
+        await this.#free({ unload_models: true, free_memory: true })
         return { repair: 'memory' }
       case 'gpu_fault':
         // Nothing that runs in this process from now on will succeed.
@@ -249,7 +252,13 @@ export class ComfyuiAttempt {
     if (models.length === 0 || before.length === 0 || models.some((model) => before.includes(model))) return
     const { vramFree, vramTotal } = await this.#engine.http.stats(this.#signal)
     if (vramFree >= vramTotal * SHORT_OF_MEMORY) return
-    await this.#engine.http.free({ unload_models: true, free_memory: false }, this.#signal)
+    await this.#free({ unload_models: true, free_memory: false })
+  }
+
+  /** The worker does it when it wakes; a prompt that comes before that would be run first. */
+  async #free(what: { unload_models: boolean; free_memory: boolean }): Promise<void> {
+    await this.#engine.http.free(what, this.#signal)
+    await pause(FREE_MS, undefined, { signal: this.#signal })
   }
 
   async #awaitSocket(): Promise<void> {

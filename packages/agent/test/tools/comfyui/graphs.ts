@@ -82,3 +82,23 @@ export const badValues = (): JsonObject => ({
   ...saves(1),
   1: node('EmptyImage', { width: -4, height: 16, batch_size: 1, color: 0 }),
 })
+
+/** From here on for the simulator only: these nodes need a model, or are its own. */
+
+export const samples = (model: string, seed: number, steps = 5): JsonObject => ({
+  1: node('CheckpointLoaderSimple', { ckpt_name: model }),
+  2: node('KSampler', { model: ['1', 0], seed, steps, sampler_name: 'euler' }),
+  9: node('SaveImage', { images: ['2', 0], filename_prefix: 'sampled' }),
+})
+
+/** Works without a word, and looks at no interrupt. */
+export const blocks = (color: number, seconds: number): JsonObject => ({
+  1: emptyImage(color),
+  2: node('SimulatedBlock', { value: ['1', 0], seconds }),
+  9: node('SaveImage', { images: ['2', 0], filename_prefix: 'blocked' }),
+})
+
+/** Makes the files that `listing`, an output of ComfyUI, names. */
+export const makesFiles = (listing: JsonObject, bytes: number): JsonObject => ({
+  7: node('SimulatedFiles', { listing: JSON.stringify(listing), bytes }),
+})

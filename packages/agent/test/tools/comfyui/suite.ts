@@ -1,10 +1,11 @@
 import { decodePng, pngChunks } from '@cyberun/testkit'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createComfyuiTool } from '../../../src/tools/comfyui/comfyui.ts'
-import { COMFYUI_SETTINGS, type ComfyuiTimes } from '../../../src/tools/comfyui/settings.ts'
+import { COMFYUI_SETTINGS } from '../../../src/tools/comfyui/settings.ts'
 import type { Outcome, Tool } from '../../../src/tools/tool.ts'
 import * as graphs from './graphs.ts'
 import { inputPlaceholder, TEST_DEPS, TestRun } from './test-run.ts'
+import { QUICK } from './world.ts'
 
 /** A ComfyUI to hold the adapter against. */
 export interface ComfyuiFactory {
@@ -13,17 +14,6 @@ export interface ComfyuiFactory {
   /** Whether ComfyUI's own test pack (TestSleep, TestSyncError) is among its nodes. */
   readonly hasTestPack: boolean
 }
-
-/** A ComfyUI on this machine answers in a millisecond: no test needs to wait as long as a user would. */
-export const QUICK: Partial<ComfyuiTimes> = {
-  pollMs: 50,
-  lostMs: 300,
-  interruptAgainMs: 300,
-  redialMs: 100,
-  killGraceMs: 300,
-}
-
-export const SETTINGS = { image_metadata: 'strip', keep_files: false, stall_seconds: 10 } as const
 
 /**
  * What the adapter promises, asked of any ComfyUI: the simulated ones always, a real one when there is one. Every graph

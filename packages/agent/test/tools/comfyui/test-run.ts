@@ -28,6 +28,9 @@ export class TestRun implements Run, Disposable {
   readonly positions: number[] = []
   readonly facts: JsonObject[] = []
   remembered: JsonObject | undefined
+  /** Called when the tool remembers, or has sent a file. */
+  onRemember: () => void = () => {}
+  onArtifact: () => void = () => {}
   readonly #inputs: ReadonlyMap<string, Buffer>
   readonly #steps = { asked: new AbortController(), again: new AbortController(), kill: new AbortController() }
 
@@ -105,9 +108,11 @@ export class TestRun implements Run, Disposable {
 
   async artifact({ key, path, fileName, contentType }: ArtifactFile): Promise<void> {
     this.artifacts.push({ key, fileName, contentType, bytes: readFileSync(path) })
+    this.onArtifact()
   }
 
   async remember(fact: JsonObject): Promise<void> {
+    this.onRemember()
     this.remembered = fact
     this.facts.push(fact)
   }
