@@ -15,6 +15,7 @@ const REMEDY = {
   wrk: 'apt-get install wrk',
   curl: 'apt-get install curl',
   openssl: 'apt-get install openssl',
+  python3: 'apt-get install python3',
   jupyter: 'apt-get install jupyter-notebook',
 } as const
 
