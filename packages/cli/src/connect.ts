@@ -43,11 +43,14 @@ export async function findAccount(context: Context): Promise<Account | undefined
   return undefined
 }
 
+/** Who may make a call: anyone with a key, a person or their paired device, or a signed-in person only. */
+export type Need = 'key' | 'manager' | 'user'
+
 /**
  * A client for this command. `need: 'user'` is for calls that take a person's sign-in and no key.
  * Throws a `CliError` that says how to sign in when there is nothing to call with.
  */
-export async function connect(context: Context, need: 'key' | 'user'): Promise<Connection> {
+export async function connect(context: Context, need: Need): Promise<Connection> {
   const account = await findAccount(context)
   if (account === undefined) {
     const url = context.env['CYBERUN_URL']
@@ -56,12 +59,14 @@ export async function connect(context: Context, need: 'key' | 'user'): Promise<C
   return { account, client: await clientOf(context, account, need) }
 }
 
-async function clientOf(context: Context, account: Account, need: 'key' | 'user'): Promise<Client> {
+async function clientOf(context: Context, account: Account, need: Need): Promise<Client> {
   const baseUrl = account.controlUrl
   switch (account.kind) {
     case 'key':
       checkKey(account.key)
-      if (need === 'user') throw needsUser('CYBERUN_KEY is a key')
+      if (need === 'user' || (need === 'manager' && parseKey(account.key) !== 'dk')) {
+        throw needsUser('CYBERUN_KEY is a key')
+      }
       return apiClient(context, { baseUrl, token: account.key })
     case 'quickstart':
       return need === 'key'

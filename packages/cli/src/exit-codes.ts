@@ -6,12 +6,13 @@ export const EXIT_CODES = {
   failed: [1, 'it did not work, and none of the codes below says it better'],
   usage: [2, 'a wrong argument, option, setting or configuration file'],
   refused: [3, 'not signed in, the key or sign-in is not accepted, or your role does not allow it'],
-  not_found: [4, 'no such agent, tunnel or key in your team'],
+  not_found: [4, 'no such agent, tunnel, key, workflow or task in your team'],
   target: [5, 'the agent is not connected, or nothing listens on its port, or its owner does not allow the port'],
   unreachable: [6, 'the server does not answer: run "cyberun doctor"'],
   busy: [7, 'the server is busy or limits the rate: try again later'],
   agent_id_taken: [8, 'agent: another machine, or another process of this one, goes by its agent id'],
-  interrupted: [130, 'stopped by a second Ctrl-C without waiting for open connections'],
+  task_failed: [9, 'run and tasks events: the task failed or was cancelled'],
+  interrupted: [130, 'stopped by Ctrl-C before the work was done; a task that was submitted goes on'],
 } as const satisfies Record<string, readonly [number, string]>
 
 export type ExitName = keyof typeof EXIT_CODES

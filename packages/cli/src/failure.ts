@@ -17,10 +17,12 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof CliError) return { exit: error.exit, code: error.code, message: error.message }
   if (error instanceof ClientError) {
     const details = error.details.map(({ path, message }) => `${path}: ${message}`)
+    // A server sums up several faults by telling the first: then they are told one by one instead.
+    const isTold = details[0] !== undefined && error.message.includes(details[0])
     return {
       exit: error.status === undefined ? 'unreachable' : exitOfError(error.code),
       code: error.code,
-      message: [error.message, ...details].join(' '),
+      message: isTold ? details.join('; ') : [error.message, ...details].join(' '),
       requestId: error.requestId,
     }
   }

@@ -4,10 +4,13 @@ import type { DoctorOptions } from './commands/doctor.ts'
 import type { ForwardOptions } from './commands/forward.ts'
 import type { CreateKeyOptions } from './commands/keys.ts'
 import type { LoginOptions } from './commands/login.ts'
+import type { RunOptions } from './commands/run.ts'
 import type { ServerOptions } from './commands/server.ts'
+import type { ListTasksOptions } from './commands/tasks.ts'
 import type { Context } from './context.ts'
 import type { ExitName } from './exit-codes.ts'
 import { version } from './version.ts'
+import type { ImportOptions } from './workflows/propose-import.ts'
 
 /** What a command returns: how it ended; nothing means `ok`. */
 type Work = (context: Context, ...given: never[]) => Promise<ExitName | undefined>
@@ -24,7 +27,9 @@ export function createProgram(context: Context, onExit: (exit: ExitName) => void
       onExit((await work(context, ...asked)) ?? 'ok')
     }
   const program = new Command('cyberun')
-    .description('Reach services on machines behind NAT: a server, an agent on each machine, and tunnels.')
+    .description(
+      'Run work and reach services on machines behind NAT: a server, an agent on each machine, tasks and tunnels.',
+    )
     .version(version(), '-V, --version', 'print the version')
     .option('--json', 'print results and errors as JSON')
     .helpOption('-h, --help', 'print help')
@@ -38,6 +43,7 @@ export function createProgram(context: Context, onExit: (exit: ExitName) => void
     .exitOverride()
   addServers(program, act)
   addSignIn(program, act)
+  addTasks(program, act)
   addTunnels(program, act)
   addHelp(program, act)
   return program
@@ -145,6 +151,98 @@ function addSignIn(program: Command, act: Act): void {
     .action(act(async (context, key: string) => (await import('./commands/keys.ts')).revokeKey(context, key)))
 }
 
+const TASK_STATUSES = ['pending', 'waiting', 'queued', 'running', 'completed', 'failed', 'cancelled']
+
+function addTasks(program: Command, act: Act): void {
+  program.commandsGroup('Run workflows:')
+  program
+    .command('run <slug>')
+    .description('run a workflow, follow it, and save the files it makes; slug@version runs an older version')
+    .addOption(repeatable('-p, --parameter <key=value>', 'a parameter of the workflow; may be given again'))
+    .addOption(repeatable('-f, --file <key=path>', 'a file parameter: the file is uploaded; may be given again'))
+    .option('--follow', 'stay until the task has ended (the default)')
+    .addOption(new Option('--detach', 'print the id of the task and leave').conflicts('follow'))
+    .option('-o, --output <folder>', 'where files are saved; nothing is overwritten', '.')
+    .option('--priority <number>', '-10 to 10; higher goes first', integer(-10, 10))
+    .action(
+      act(async (context, slug: string, options: RunOptions) =>
+        (await import('./commands/run.ts')).runWorkflow(context, slug, options),
+      ),
+    )
+  const tasks = program.command('tasks').helpCommand(false).description('the runs of the team')
+  tasks
+    .command('list', { isDefault: true })
+    .description('the newest tasks; what "tasks" alone does')
+    .addOption(new Option('--status <status>', 'only those in this state').choices(TASK_STATUSES))
+    .option('--limit <number>', '1 to 100', integer(1, 100), 20)
+    .action(
+      act(async (context, options: ListTasksOptions) =>
+        (await import('./commands/tasks.ts')).listTasks(context, options),
+      ),
+    )
+  tasks
+    .command('show <task>')
+    .description('one task: its state, what it waits for, what it made')
+    .action(act(async (context, id: string) => (await import('./commands/tasks.ts')).showTask(context, id)))
+  tasks
+    .command('cancel <task>')
+    .description('end a task; nothing happens to one that has ended')
+    .action(act(async (context, id: string) => (await import('./commands/tasks.ts')).cancelTask(context, id)))
+  tasks
+    .command('events <task>')
+    .description('everything that happened to a task, then what happens, until it ends')
+    .option('--after <number>', 'only what came after this event', integer(0, Number.MAX_SAFE_INTEGER), 0)
+    .option('-o, --output <folder>', 'save its files there when it is completed, as "run" does')
+    .action(
+      act(async (context, id: string, options: { after: number; output?: string }) =>
+        (await import('./commands/tasks.ts')).followEvents(context, id, options),
+      ),
+    )
+  tasks
+    .command('files <task>')
+    .description('save the files of a completed task')
+    .option('-o, --output <folder>', 'where; nothing is overwritten', '.')
+    .action(
+      act(async (context, id: string, options: { output: string }) =>
+        (await import('./commands/tasks.ts')).saveTaskFiles(context, id, options),
+      ),
+    )
+  addWorkflows(program, act)
+}
+
+function addWorkflows(program: Command, act: Act): void {
+  const workflows = program.command('workflows').helpCommand(false).description('what the team runs')
+  workflows
+    .command('import <file>')
+    .description('import a ComfyUI graph in API format; parameters are proposed from its inputs')
+    .option('--slug <slug>', "what it is called in commands (default: from the file's name)")
+    .option('--name <name>', 'what it is called for people (default: the slug)')
+    .addOption(repeatable('--label <label>', 'a label that an agent must have; may be given again'))
+    .option('--yes', 'ask nothing')
+    .action(
+      act(async (context, file: string, options: ImportOptions & { yes?: true }) =>
+        (await import('./commands/workflows.ts')).importWorkflow(context, file, options),
+      ),
+    )
+  workflows
+    .command('list', { isDefault: true })
+    .description('the workflows of the team; what "workflows" alone does')
+    .action(act(async (context) => (await import('./commands/workflows.ts')).listWorkflows(context)))
+  workflows
+    .command('show <slug>')
+    .description('what a workflow is and what a run of it may be given')
+    .action(act(async (context, slug: string) => (await import('./commands/workflows.ts')).showWorkflow(context, slug)))
+  workflows
+    .command('delete <slug>')
+    .description('delete a workflow with all its versions')
+    .option('--yes', 'ask nothing')
+    .action(
+      act(async (context, slug: string, options: { yes?: true }) =>
+        (await import('./commands/workflows.ts')).deleteWorkflow(context, slug, options),
+      ),
+    )
+}
+
 function addTunnels(program: Command, act: Act): void {
   program.commandsGroup('Use it:')
   program
@@ -233,10 +331,15 @@ function findCommand(program: Command, names: readonly string[]): Command {
 
 function integer(least: number, most: number): (text: string) => number {
   return (text) => {
-    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN
+    const value = /^-?\d+$/.test(text) ? Number(text) : Number.NaN
     if (value >= least && value <= most) return value
     throw new InvalidArgumentError(`It must be a number from ${least} to ${most}.`)
   }
+}
+
+/** An option that may be given several times. */
+function repeatable(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((text, before: string[] = []) => [...before, text])
 }
 
 const agentArgument = () => new Argument('<agent>', 'the id of a machine, as "cyberun agents" shows it')

@@ -47,8 +47,22 @@ export async function readStdin(context: Context): Promise<string> {
   return line
 }
 
+/** Asks for a yes or no; without a terminal, says which option answers instead. */
+export async function confirm(context: Context, question: { message: string; option: string }): Promise<boolean> {
+  requireTerminal(context, question.option)
+  const prompts = await import('@clack/prompts')
+  const answer = await prompts.confirm({ message: question.message })
+  if (typeof answer === 'symbol') throw stopped()
+  return answer
+}
+
+/** Whether there is a person to ask. */
+export function isInteractive(context: Context): boolean {
+  return context.stdin.isTTY === true && context.stdout.isTTY === true && !context.json
+}
+
 function requireTerminal(context: Context, option: string): void {
-  if (context.stdin.isTTY && context.stdout.isTTY && !context.json) return
+  if (isInteractive(context)) return
   throw new CliError('usage', 'usage', `there is no terminal to ask on: give ${option}`)
 }
 

@@ -1,0 +1,84 @@
+import { createWriteStream } from 'node:fs'
+import { link, mkdir, rm, stat } from 'node:fs/promises'
+import { extname, join, resolve } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+import { safeFileName } from '@cyberun/protocol'
+import { CliError } from '../errors.ts'
+
+/** A file of a run, as the server offers it. */
+export interface OfferedFile {
+  key: string
+  /** As its maker called it; anything may be in it. */
+  name: string
+  url: string
+}
+
+const MOST_TRIES = 5
+const FIRST_PAUSE_MS = 500
+const MOST_NAMES = 10_000
+
+/** Saves a file of a run into `folder` under a safe name that is not taken yet. Returns where it is. */
+export async function saveFile(folder: string, file: OfferedFile, signal: AbortSignal): Promise<string> {
+  await mkdir(folder, { recursive: true })
+  const name = safeFileName(file.name)
+  const part = join(resolve(folder), `.${name.slice(0, 100)}.${process.pid}.part`)
+  try {
+    await download(file, part, signal)
+    return await settle(part, folder, name)
+  } finally {
+    await rm(part, { force: true })
+  }
+}
+
+/** Gives the file its name: a link is only made where nothing is, so nothing is ever overwritten. */
+async function settle(part: string, folder: string, name: string): Promise<string> {
+  const ending = extname(name)
+  const stem = name.slice(0, name.length - ending.length)
+  for (let count = 1; count < MOST_NAMES; count++) {
+    const path = join(folder, count === 1 ? name : `${stem}-${count}${ending}`)
+    try {
+      await link(part, path)
+      return path
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    }
+  }
+  throw new CliError(
+    'failed',
+    'no_name',
+    `${folder} has ${MOST_NAMES} files named like ${name}: choose another --output`,
+  )
+}
+
+/** Downloads to `path`; after a cut it goes on where it was. */
+async function download(file: OfferedFile, path: string, signal: AbortSignal): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    const from = tries === 1 ? 0 : (await stat(path).catch(() => ({ size: 0 }))).size
+    try {
+      const response = await fetch(file.url, { signal, headers: from > 0 ? { range: `bytes=${from}-` } : {} })
+      if (response.status === 416) return // The cut came after the last byte.
+      if (!response.ok || !response.body) throw new Refused(`it was answered with ${response.status}`)
+      const flags = response.status === 206 ? 'a' : 'w'
+      await pipeline(Readable.fromWeb(response.body), createWriteStream(path, { flags, mode: 0o644 }))
+      return
+    } catch (error) {
+      signal.throwIfAborted()
+      if (error instanceof Refused || isLocal(error) || tries === MOST_TRIES) throw downloadError(file, error)
+      await delay(FIRST_PAUSE_MS * 2 ** (tries - 1), undefined, { signal })
+    }
+  }
+}
+
+class Refused extends Error {}
+
+/** A full disk or a folder that is not ours does not get better by asking again. */
+function isLocal(error: unknown): boolean {
+  return ['ENOSPC', 'EACCES', 'EROFS', 'EDQUOT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')
+}
+
+function downloadError(file: OfferedFile, cause: unknown): CliError {
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  return new CliError('failed', 'download_failed', `${file.key} could not be saved: ${reason}`, { cause })
+}

@@ -1,0 +1,154 @@
+import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { type ClientRequest, request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import { basename } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { PresignedUpload } from '@cyberun/api'
+import { type Client, ClientError } from '@cyberun/api/client'
+import { CliError } from '../errors.ts'
+import { contentTypeOf } from './content-type.ts'
+
+/** A file of this machine that a run is given. */
+export interface LocalFile {
+  path: string
+  /** Bytes. */
+  size: number
+}
+
+/** Tries without a byte of progress between them before an upload is given up. */
+const MOST_FAILURES = 6
+const FIRST_PAUSE_MS = 500
+const IDLE_MS = 60_000
+
+/** Looks at a file before anything is sent. Throws a `CliError` for what cannot be uploaded. */
+export async function localFile(path: string): Promise<LocalFile> {
+  const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
+    throw new CliError('usage', 'no_file', `${path} cannot be read: ${cause.code ?? cause.message}`, { cause })
+  })
+  if (!found.isFile()) throw new CliError('usage', 'no_file', `${path} is not a file`)
+  return { path, size: found.size }
+}
+
+/**
+ * Uploads a file and returns the key that a parameter names it by. A cut upload goes on where the server says it was.
+ * `onProgress` hears how many bytes are there.
+ */
+export async function uploadFile(
+  client: Client,
+  file: LocalFile,
+  onProgress: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<string> {
+  const body = { file_name: basename(file.path), file_size: file.size, content_type: contentTypeOf(file.path) }
+  const upload = await client.call('POST /r/files/presign', { body }, signal)
+  let offset = 0
+  for (let failures = 0; ; ) {
+    try {
+      await putFrom(upload, file, offset, onProgress, signal)
+      return upload.file_key
+    } catch (error) {
+      signal.throwIfAborted()
+      if (error instanceof UploadRefused || ++failures >= MOST_FAILURES) throw uploadError(file, error)
+      await delay(FIRST_PAUSE_MS * 2 ** (failures - 1), undefined, { signal })
+      const reached = await probe(upload, signal).catch(() => offset)
+      if (reached === file.size) return upload.file_key // Its answer was lost, not the file.
+      if (reached > offset) failures = 0
+      offset = reached
+      onProgress(offset)
+    }
+  }
+}
+
+/** The server has the connection and says no: trying again would say the same. */
+class UploadRefused extends Error {}
+
+async function putFrom(
+  upload: PresignedUpload,
+  file: LocalFile,
+  offset: number,
+  onProgress: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const range = `bytes ${offset}-${file.size - 1}/${file.size}`
+  const request = send(upload.upload_url, {
+    method: 'PUT',
+    headers: {
+      ...upload.upload_headers,
+      'content-length': file.size - offset,
+      ...(offset > 0 && { 'content-range': range }),
+    },
+    signal,
+  })
+  const answered = answerOf(request)
+  let sent = offset
+  async function* counted(bytes: AsyncIterable<Buffer>) {
+    for await (const piece of bytes) {
+      yield piece
+      sent += piece.length
+      onProgress(sent)
+    }
+  }
+  // An early answer ends the writing with an error of its own; the answer says more.
+  const written = pipeline(createReadStream(file.path, { start: offset }), counted, request).catch(() => {})
+  const { status, text } = await answered
+  await written
+  if (status === 200) return
+  throw status < 500 && status !== 409 ? new UploadRefused(text) : new Error(text)
+}
+
+/** How many bytes of the file the server has. */
+async function probe(upload: PresignedUpload, signal: AbortSignal): Promise<number> {
+  const request = send(upload.upload_url, { method: 'HEAD', signal })
+  const answered = answerOf(request)
+  request.end()
+  const offset = Number((await answered).headers['upload-offset'])
+  return Number.isSafeInteger(offset) ? offset : 0
+}
+
+function send(url: string, options: RequestOptions): ClientRequest {
+  const request = url.startsWith('https:') ? httpsRequest(url, options) : httpRequest(url, options)
+  request.setTimeout(IDLE_MS, () => request.destroy(new Error('no answer')))
+  return request
+}
+
+interface Answer {
+  status: number
+  headers: IncomingMessage['headers']
+  /** What the server says is wrong. */
+  text: string
+}
+
+function answerOf(request: ClientRequest): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    request.on('error', reject)
+    request.on('response', (response) => {
+      readText(response).then((body) => {
+        const { statusCode: status = 0, headers } = response
+        resolve({ status, headers, text: messageOf(body) ?? `the upload was answered with ${status}` })
+      }, reject)
+    })
+  })
+}
+
+async function readText(response: IncomingMessage): Promise<string> {
+  let text = ''
+  for await (const piece of response.setEncoding('utf8')) if (text.length < 10_000) text += String(piece)
+  return text
+}
+
+function messageOf(body: string): string | undefined {
+  try {
+    const { error_message } = JSON.parse(body) as { error_message?: unknown }
+    return typeof error_message === 'string' ? error_message : undefined
+  } catch {
+    return undefined // Not our answer: a proxy's page.
+  }
+}
+
+function uploadError(file: LocalFile, cause: unknown): Error {
+  if (cause instanceof ClientError) return cause
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  return new CliError('failed', 'upload_failed', `${file.path} could not be uploaded: ${reason}`, { cause })
+}
