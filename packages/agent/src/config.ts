@@ -253,8 +253,17 @@ const ENV_KEYS = Object.keys(SETTINGS.shape).map((key) => key.replace(/^agent_/,
 function describeIssue(issue: z.core.$ZodIssue): string[] {
   const where = issue.path.join('.')
   if (issue.code !== 'unrecognized_keys') return [`${where}: ${issue.message}`]
-  const known = where === 'logger' ? ['level', 'format'] : Object.keys(SETTINGS.shape)
-  return issue.keys.map((key) => `${[...issue.path, key].join('.')}: there is no such setting; ${hint(key, known)}`)
+  const known = KNOWN_KEYS[where]
+  return issue.keys.map(
+    (key) =>
+      `${[...issue.path, key].join('.')}: there is no such setting; ${known ? hint(key, known) : 'docs/tools.md has all'}`,
+  )
+}
+
+/** By the path of the object they stand in. */
+const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
+  '': Object.keys(SETTINGS.shape),
+  logger: ['level', 'format'],
 }
 
 function hint(name: string, known: readonly string[]): string {

@@ -17,13 +17,26 @@ ${key}
 # What the machine is called in your team. Default: its host name.
 # agent_id: gpu-node-01
 
-# Labels besides those found by themselves (gpu, the GPU's name).
+# Labels besides those found by themselves (the tools, gpu, the GPU's name).
 # agent_labels: [rack-3, studio]
 
 # Which ports of this machine's loopback your team's tunnels may reach: all, or a list of ports and ranges.
 # The server cannot widen it. A change takes effect within seconds, also for connections that are open.
 # tunnel_ports: all
 # tunnel_ports: [8188, 8888, 9000-9010]
+
+# What runs tasks on this machine; docs/tools.md and docs/comfyui.md explain each. Nothing does until one is set.
+# How many tasks at once:
+# slots: 1
+# A ComfyUI that runs here, or how to start one:
+# comfyui: http://127.0.0.1:8188
+# comfyui: { start: { command: /opt/comfyui/venv/bin/python, args: [main.py], cwd: /opt/comfyui, port: 8188 } }
+# Programs that tasks may run, and with which arguments: a task fills in what stands in braces, and no shell reads it.
+# commands: [{ name: upscale, program: /usr/local/bin/upscale, args: ["--in={image}", "--out={output}/large.png"] }]
+# The folder that has Nerfstudio's ns-train and its siblings:
+# nerfstudio: { bin: /opt/nerfstudio/bin }
+# A fractal for a first try, without GPU or model:
+# demo: true
 
 # A private certificate authority to trust instead of the system's, as a PEM file.
 # ca_file: /etc/cyberun/ca.pem

@@ -164,6 +164,32 @@ describe('files we write', () => {
     }
   })
 
+  test('settings of tools have defaults, and come from the environment too', () => {
+    expect(parseAgentConfig(MINIMAL, {}).tools).toEqual({ slots: 1, demo: false, commands: [] })
+    const config = loadAgentConfig({
+      CYBERUN_AGENT_KEY: KEY,
+      CYBERUN_AGENT_GATEWAY_URL: 'wss://edge.example.org',
+      CYBERUN_AGENT_SLOTS: '4',
+      CYBERUN_AGENT_DEMO: 'true',
+    })
+    expect(config.tools).toMatchObject({ slots: 4, demo: true })
+  })
+
+  test.each([
+    [{ slots: 0 }, /^slots: .*1/],
+    [{ demo: 'maybe' }, /^demo: /],
+    [
+      { commands: [{ name: 'a', program: 'x', shell: true }] },
+      /^commands\.0\.shell: there is no such setting; docs\/tools/,
+    ],
+    [{ commands: [{ name: 'a', program: 'x', args: ['{b'] }] }, /^commands\.0\.args\.0: a brace stands alone/],
+    [{ nerfstudio: { folder: '/x' } }, /^nerfstudio\.folder: there is no such setting/],
+    [{ comfyui: {} }, /^comfyui/],
+  ])('settings of tools that make no sense are named: %j', (settings, message) => {
+    expect(() => parseAgentConfig({ ...MINIMAL, ...settings }, {})).toThrow(AgentConfigError)
+    expect(() => parseAgentConfig({ ...MINIMAL, ...settings }, {})).toThrow(message)
+  })
+
   test('the unit quotes its command and does not start again after a final exit', () => {
     const unit = systemdUnit({
       command: ['/opt/my node/bin/node', '/opt/100%/cyberun.mjs', 'agent'],

@@ -173,7 +173,7 @@ export class Attempt {
   /** It is no longer ours: everything is stopped at once and nothing more is said. Twice is harmless. */
   lose(why: string): void {
     if (this.#state.kind === 'over') return
-    this.#world.log.warn({ ...this.name, hint: why }, 'task.lost')
+    this.#world.log.warn({ ...this.name, hint: why }, 'attempt.lost')
     this.#state = { kind: 'over' }
     this.#drop()
     this.#log.stop()
@@ -189,7 +189,7 @@ export class Attempt {
   async stop(signal: AbortSignal): Promise<void> {
     const { log, limits } = this.#world
     if (this.#state.kind === 'running' && this.tool.resume) {
-      log.info({ ...this.name }, 'task.left_for_restart')
+      log.info({ ...this.name }, 'attempt.left_for_restart')
       this.#state = { kind: 'over' }
       this.#drop()
       this.#log.stop()
@@ -209,7 +209,7 @@ export class Attempt {
 
   async #execute(work: () => Promise<Outcome>): Promise<void> {
     const ran = work().catch((error: unknown): Outcome => {
-      this.#world.log.info({ ...this.name, error }, 'task.threw')
+      this.#world.log.info({ ...this.name, error }, 'attempt.threw')
       return failureOf(error)
     })
     void ran.then(() => {
@@ -219,7 +219,7 @@ export class Attempt {
     })
     void this.#clearUp(ran)
     const givenUp = this.#ladder.gaveUp.then(() => {
-      this.#world.log.error({ ...this.name, hint: 'its tool did not end it' }, 'task.outlives_its_kill')
+      this.#world.log.error({ ...this.name, hint: 'its tool did not end it' }, 'attempt.outlives_its_kill')
       return CANCELLED
     })
     this.#finish(await Promise.race([ran, givenUp]))
@@ -233,7 +233,7 @@ export class Attempt {
     this.#live.end()
     this.#log.end()
     this.#saveUnlessHeard(told)
-    this.#world.log.info({ ...this.name, outcome: told.kind }, 'task.finished')
+    this.#world.log.info({ ...this.name, outcome: told.kind }, 'attempt.finished')
     this.#outbox.finish(told)
     this.#world.onChange()
   }
@@ -242,7 +242,7 @@ export class Attempt {
   #saveUnlessHeard(outcome: AttemptOutcome): void {
     const save = (): void => {
       this.#folder.saveOutcome(outcome).catch((error: unknown) => {
-        this.#world.log.warn({ ...this.name, error }, 'task.outcome_not_saved')
+        this.#world.log.warn({ ...this.name, error }, 'attempt.outcome_not_saved')
       })
     }
     const timer = setTimeout(save, this.#world.limits.saveOutcomeMs)
@@ -257,10 +257,10 @@ export class Attempt {
     await ran
     clearTimeout(this.#leaseTimer)
     await this.#folder.remove().catch((error: unknown) => {
-      this.#world.log.warn({ ...this.name, error }, 'task.folder_stays')
+      this.#world.log.warn({ ...this.name, error }, 'attempt.folder_stays')
     })
     this.#gone.resolve()
-    this.#world.log.debug({ ...this.name, acknowledged }, 'task.over')
+    this.#world.log.debug({ ...this.name, acknowledged }, 'attempt.over')
     this.#world.onChange()
   }
 

@@ -103,13 +103,13 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
         attempt.reportAgain(outcome)
         keep(attempt)
       } else if (tool?.resume) {
-        log.info(name, 'task.resumed')
+        log.info(name, 'attempt.resumed')
         const attempt = new Attempt(world, tool, assign, record)
         attempt.resume(tool.resume)
         keep(attempt)
       } else {
         // The server learns it from the hello, which does not name it.
-        log.info(name, 'task.lost_in_restart')
+        log.info(name, 'attempt.lost_in_restart')
         await new AttemptFolder(tasksDir, assign, true).remove()
       }
     }
@@ -118,7 +118,7 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
   async function assign(stream: TaskStream, line: AssignLine): Promise<void> {
     const decline = (why: Decline): void => {
       toldNoSlot ||= why.reason === 'no_slot'
-      log.info({ task_id: line.task_id, fence: line.fence, reason: why.reason, hint: why.message }, 'task.declined')
+      log.info({ task_id: line.task_id, fence: line.fence, reason: why.reason, hint: why.message }, 'attempt.declined')
       stream.send({ type: 'declined', ...why })
       stream.end()
     }
@@ -138,11 +138,11 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
       // What nobody can be told of is given to somebody else once its acknowledgement is due.
       if (stream.isOver) return
       const attempt = new Attempt(world, tool, line)
-      log.info({ task_id: line.task_id, fence: line.fence, workflow: line.workflow_slug }, 'task.accepted')
+      log.info({ task_id: line.task_id, fence: line.fence, workflow: line.workflow_slug }, 'attempt.accepted')
       keep(attempt)
       attempt.begin(stream)
     } catch (error) {
-      log.error({ error, task_id: line.task_id }, 'task.not_taken')
+      log.error({ error, task_id: line.task_id }, 'attempt.not_taken')
       decline({ reason: 'tool_unhealthy', message: 'The agent could not prepare the run.' })
     } finally {
       asked.delete(line)

@@ -84,7 +84,7 @@ export class TaskStream {
   }
 
   #refuse(problem: string): void {
-    this.#log.warn({ problem, hint: 'server and agent may be of versions that do not fit' }, 'task.line_invalid')
+    this.#log.warn({ problem, hint: 'server and agent may be of versions that do not fit' }, 'attempt.line_invalid')
     this.#stream.reset('internal')
     this.#over()
   }

@@ -175,6 +175,22 @@ describe('an agent that cannot stay', () => {
     await linked(world)
   })
 
+  test('offers its tools only once the older process of the machine has let go of the state directory', async () => {
+    const world = await agentsWorld()
+    const { rawKey } = await world.newKey()
+    const settings = { agent_key: rawKey, state_dir: await temporaryDirectory(), demo: true, slots: 3 }
+    const toolNow = () => world.agents.list(world.owner.teamId).map((agent) => [agent.tool, agent.gpu_capacity])
+    const old = await startAgent(world, settings)
+    await until(() => toolNow().join() === 'demo,3')
+    expect(world.agents.list(world.owner.teamId)).toMatchObject([{ agent_labels: ['demo'] }])
+    await until(() => old.states.at(-1)?.kind === 'linked')
+    old.later(60_000)
+    const next = await startAgent(world, settings)
+    expect(await old.exit).toMatchObject({ kind: 'taken_over' })
+    expect(next.lines.join('')).toContain('tasks.wait')
+    await until(() => toolNow().join() === 'demo,3' && next.states.filter(({ kind }) => kind === 'linked').length === 2)
+  })
+
   test('gives up an agent id that another machine keeps', async () => {
     const world = await agentsWorld({ limits: { resumeWindowMs: 20 } })
     const { rawKey } = await world.newKey()
