@@ -6,14 +6,16 @@ import { type BulkWindow, bulkSection } from './bulk.ts'
 import { type Contenders, startContenders } from './contenders.ts'
 import { type DispatchPlan, dispatchSection } from './dispatch.ts'
 import { echoSection } from './echo.ts'
+import { isolationSection } from './isolation.ts'
 import { memorySection } from './memory.ts'
 import { reached, renderPage, renderSection, type Section } from './report.ts'
 import { type RequestWindow, requestSection } from './requests.ts'
 
-const USAGE = `npm run bench -- [--only bulk,requests,echo,memory,dispatch] [--rounds 5] [--quick]
+const USAGE = `npm run bench -- [--only bulk,requests,echo,isolation,memory,dispatch] [--rounds 5] [--quick]
 
-Measures bulk transfer, small requests, echo and memory of the tunnel beside a direct connection, two chained HAProxies and
-ssh -R; and how quickly runs reach agents and events reach watchers. A full run writes docs/performance.md. Exit code: 0 when every target is reached, 1 otherwise.
+Measures bulk transfer, small requests, echo, isolation and memory of the tunnel beside a direct connection, two chained
+HAProxies and ssh -R; and how quickly runs reach agents and events reach watchers. A full run writes docs/performance.md.
+Exit code: 0 when every target is reached, 1 otherwise.
   --only    comma-separated parts of the table; nothing is written
   --rounds  how often the contenders alternate; the table has the medians
   --quick   2 rounds, short windows, fewer agents; nothing is written`
@@ -52,6 +54,7 @@ const PARTS = {
   bulk: (run) => withContenders(run, (contenders) => bulkSection(contenders, run.plan)),
   requests: (run) => withContenders(run, (contenders) => requestSection(contenders, run.plan)),
   echo: (run) => echoSection(join(run.directory, 'echo'), run.plan),
+  isolation: (run) => isolationSection(join(run.directory, 'isolation'), run.plan),
   memory: (run) => memorySection(run.directory, run.plan),
   dispatch: (run) => dispatchSection(join(run.directory, 'dispatch'), run.plan),
 } as const satisfies Record<string, (run: Run) => Promise<Section>>
