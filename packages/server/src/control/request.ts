@@ -89,7 +89,7 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
 /**
  * The value of a JSON body; of an empty one `{}`, so that a missing field is named and a call whose fields all have
  * defaults needs no body. Refuses what would come back to bite later: bytes that are not UTF-8, half surrogate pairs,
- * NUL (PostgreSQL cannot store it), deep nesting.
+ * NUL (PostgreSQL cannot store it), deep nesting, `__proto__` (objects lose it without a word).
  */
 export function parseJson(bytes: Uint8Array): unknown {
   if (bytes.length === 0) return {}
@@ -111,6 +111,7 @@ function refuseOddities(value: unknown, depth: number): void {
     throw invalidRequest([{ path: 'body', message: `is nested deeper than ${MAX_DEPTH} levels` }])
   for (const [key, inner] of Object.entries(value)) {
     refuseOddText(key)
+    if (key === '__proto__') throw invalidRequest([{ path: 'body', message: 'has a field named __proto__; rename it' }])
     refuseOddities(inner, depth + 1)
   }
 }
