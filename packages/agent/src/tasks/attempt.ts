@@ -195,6 +195,7 @@ export class Attempt {
       this.#log.stop()
       this.#live.stop()
       this.#ladder.climb(new AgentStopping('the agent stops'))
+      this.#ladder.stop()
       return
     }
     const reason = new Error('the agent stops')

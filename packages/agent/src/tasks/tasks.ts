@@ -66,8 +66,13 @@ export async function startTasks(config: AgentConfig, deps: TasksDeps): Promise<
   async function tryToWork(): Promise<boolean> {
     const unlock = takeStateLock(config.stateDir)
     if (!unlock) return false
-    working = await work(config, deps, unlock, tellAll)
-    return true
+    try {
+      working = await work(config, deps, unlock, tellAll)
+      return true
+    } catch (error) {
+      unlock()
+      throw error
+    }
   }
 
   if (!(await tryToWork())) {
@@ -76,12 +81,14 @@ export async function startTasks(config: AgentConfig, deps: TasksDeps): Promise<
       'tasks.wait',
     )
     const timer = setInterval(() => {
-      void tryToWork().then((isWorking) => {
-        if (!isWorking) return
-        clearInterval(timer)
-        if (signal.aborted) void working.stop()
-        else tellAll()
-      })
+      tryToWork()
+        .then((isWorking) => {
+          if (!isWorking) return
+          clearInterval(timer)
+          if (signal.aborted) void working.stop()
+          else tellAll()
+        })
+        .catch((error: unknown) => log.error({ error }, 'tasks.not_started'))
     }, LOCK_MS)
     signal.addEventListener('abort', () => clearInterval(timer), { once: true })
   }
