@@ -86,17 +86,21 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     const routing = createRouting(agents)
 
     const objects = await openObjectStore(dataPath(config, ''), config.objects.url)
+    const limits = fileLimits(config)
     const files = createFiles({
       ...{ store, objects, bus, log, now, secret },
       newId: uuidv7,
-      limits: fileLimits(config),
+      limits,
       baseUrl: () => control.url,
     })
     stops.push((signal) => files.stop(signal))
     const dispatch = createDispatch({ store, bus, log, now, agents, files, gatewayId })
     stops.push((signal) => dispatch.stop(signal))
     agents.serveTasks(dispatch)
-    const tasks = new Tasks({ store, bus, log, now, files, dispatch })
+    const tasks = new Tasks({
+      ...{ store, bus, log, now, files, dispatch },
+      eventRetentionMs: limits.outputRetentionMs,
+    })
     stops.push(() => tasks.stop())
 
     const tunnels = await Tunnels.start({ store, bus, log, now, agents, routing, secret, edgeUrl: () => edge.url })

@@ -11,6 +11,7 @@ import type { Store } from '../store/store.ts'
 import { cancelTask, cancelTeamTasks, countTasks, getTask, listTasks, type TaskRecord } from '../store/tasks.ts'
 import { waitingFacts } from '../store/waiting.ts'
 import { Feeds } from './feeds.ts'
+import { startRetention } from './retention.ts'
 import { type Submitter, submitRun, type WorkflowName } from './submission.ts'
 import type { EventFeed } from './task-feed.ts'
 import { taskListView, taskView, time, timeOrNull, type Waiting } from './task-view.ts'
@@ -24,17 +25,21 @@ export interface TasksOptions {
   files: { downloadUrl(artifactId: string): SignedUrl }
   /** The connected agents of a team and what they do. */
   dispatch: { situations(teamId: string): readonly AgentSituation[] }
+  /** How long the events of a task are kept after its end. */
+  eventRetentionMs: number
 }
 
 /** Runs as their submitters see them. Every method about one task throws `ApiError('not_found')` unless the team has it. */
 export class Tasks {
   readonly #options: TasksOptions
   readonly #feeds: Feeds
+  readonly #stopRetention: () => Promise<void>
 
   constructor(options: TasksOptions) {
     const { files, ...rest } = options
     this.#options = options
     this.#feeds = new Feeds({ ...rest, urlOf: (artifactId) => files.downloadUrl(artifactId) })
+    this.#stopRetention = startRetention(options)
   }
 
   /** How many follow a task now. */
@@ -119,6 +124,7 @@ export class Tasks {
   /** Ends every event stream; tasks go on. */
   async stop(): Promise<void> {
     await this.#feeds.stop()
+    await this.#stopRetention()
   }
 
   async #find(teamId: string, taskId: string): Promise<TaskRecord> {

@@ -102,6 +102,7 @@ export async function teamWorld(): Promise<TeamWorld> {
     ...{ store, bus, log, now },
     files: { downloadUrl: () => ({ url: 'http://127.0.0.1/files/x', expiresAt: now() + DAY_MS }) },
     dispatch: { situations: () => [] },
+    eventRetentionMs: DAY_MS,
   })
   const control = await controlWith({ identity, log, bus, agents, tunnels, workflows, tasks })
 

@@ -2,11 +2,12 @@ import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { EventReader } from '@cyberun/api/event-reader'
 import { expect, onTestFinished, test } from 'vitest'
-import { dropOldEvents, readEvents } from '../../src/store/task-events.ts'
+import { readEvents } from '../../src/store/task-events.ts'
+import { forgetOld } from '../../src/tasks/retention.ts'
 import type { Submitter } from '../../src/tasks/submission.ts'
 import { controlWith, type TestControl } from '../control/doubles.ts'
-import { onBothEngines } from '../store/engines.ts'
-import { type Run, type TasksWorld, tasksWorld } from './tasks-world.ts'
+import { onBothEngines, silent } from '../store/engines.ts'
+import { HOUR, type Run, type TasksWorld, tasksWorld } from './tasks-world.ts'
 
 /** Event streams as a client meets them: over HTTP, against a real store. */
 
@@ -138,7 +139,8 @@ onBothEngines('a stream of events', ({ emptyStore }) => {
   test('events past retention are announced as a gap, and the end is told all the same', async () => {
     const { world, run, open } = await bed(tasksWorld(await emptyStore()))
     await run.complete()
-    await dropOldEvents(world.store, { endedBefore: Date.now() + 60_000, limit: 10 })
+    const now = () => Date.now() + 2 * HOUR
+    await forgetOld({ store: world.store, log: silent, now, eventRetentionMs: HOUR })
     const events = (await readUpTo(await open())).map(({ id, event, data }) => ({ id, event, data: JSON.parse(data) }))
     expect(events).toMatchObject([
       { id: undefined, event: 'gap', data: { from: 1, to: 3 } },
