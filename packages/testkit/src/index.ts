@@ -16,7 +16,7 @@ export {
   startServerProcess,
   startService,
 } from './processes.ts'
-export { commandLines, cpuMs, residentBytes } from './procfs.ts'
+export { childrenOf, commandLines, cpuMs, residentBytes } from './procfs.ts'
 export { type Product, type ProductOptions, startProduct } from './product.ts'
 export { findProgram, lacksPrograms, type SystemProgram } from './programs.ts'
 export { startSshd } from './sshd.ts'

@@ -42,6 +42,8 @@ export interface NodeClass {
 }
 
 const SIDE: InputSpec = ['INT', { default: 512, min: 1, max: 16_384 }]
+/** Half of the time is left to those who ask. */
+const WORK_MS = 20
 const NOTHING: NodeResult = { values: [] }
 
 /** The node classes of the simulator; those that list files read them from `folders` at each call. */
@@ -195,6 +197,20 @@ const testNodes: Readonly<Record<string, NodeClass>> = {
     outputs: ['*'],
     async run({ value = '', seconds }) {
       await delay(Number(seconds) * 1000)
+      return { values: [value] }
+    },
+  },
+  /** The same, but at work: as a model that is being read, or a large picture being scaled. */
+  SimulatedWork: {
+    required: { value: ['*', {}], seconds: ['FLOAT', { default: 1, min: 0, max: 9999 }] },
+    outputs: ['*'],
+    async run({ value = '', seconds }) {
+      const until = performance.now() + Number(seconds) * 1000
+      while (performance.now() < until) {
+        const pauseAt = performance.now() + WORK_MS
+        while (performance.now() < pauseAt);
+        await delay(WORK_MS)
+      }
       return { values: [value] }
     },
   },

@@ -61,7 +61,7 @@ export class ComfyuiAttempt {
       const inputs = await placeInputs(this.#engine, this.#run, this.#folder, this.#signal)
       await this.#makeRoom(graph)
       const rewritten = rewriteGraph(this.#run.assignment.workflow, { folder: this.#folder, inputs })
-      if (graphNeedsSocket(graph)) await this.#awaitSocket()
+      await this.#awaitSocket()
       const repairs = new Set<Repair>()
       for (;;) {
         const pictures = new PictureWriter(this.#run.outputFolder)

@@ -98,6 +98,13 @@ export const blocks = (color: number, seconds: number): JsonObject => ({
   9: node('SaveImage', { images: ['2', 0], filename_prefix: 'blocked' }),
 })
 
+/** Says nothing either, and uses the processor. */
+export const works = (color: number, seconds: number): JsonObject => ({
+  1: emptyImage(color),
+  2: node('SimulatedWork', { value: ['1', 0], seconds }),
+  9: node('SaveImage', { images: ['2', 0], filename_prefix: 'worked' }),
+})
+
 /** Makes the files that `listing`, an output of ComfyUI, names. */
 export const makesFiles = (listing: JsonObject, bytes: number): JsonObject => ({
   7: node('SimulatedFiles', { listing: JSON.stringify(listing), bytes }),
