@@ -1,10 +1,10 @@
 import type { ToolType } from '@cyberun/api'
 import type { JsonObject } from '@cyberun/protocol'
 import { sql as raw } from 'kysely'
-import type { Attempt } from '../model/attempt.ts'
+import type { Attempt, StoredEvent } from '../model/attempt.ts'
 import { type FreeAgent, type LanePick, planClaims } from '../model/fairness.ts'
 import type { Requirements } from '../model/requirements.ts'
-import { clock, jsonRows, jsonTexts, skipLocked } from './dialect.ts'
+import { chainsWrites, clock, type Engine, jsonRows, jsonTexts, skipLocked } from './dialect.ts'
 import { Sql } from './handle.ts'
 import { heldBySubmitter, listLanes } from './lanes.ts'
 import type { Store } from './store.ts'
@@ -48,7 +48,10 @@ export async function claimTasks(store: Store, order: ClaimOrder): Promise<Claim
   for (let round = 0; round < MOST_ROUNDS; round++) {
     const picks = await plan(store, { ...order, agents, limit: order.limit - claimed.length })
     if (picks.length === 0) break
-    const taken = await store.transaction((sql) => takePicks(sql, order, picks))
+    const isOneStatement = picks.length === 1 && chainsWrites(Sql.engine(store))
+    const taken = await (isOneStatement
+      ? takePicks(store, order, picks)
+      : store.transaction((sql) => takePicks(sql, order, picks)))
     claimed.push(...taken)
     const wanted = picks.reduce((sum, pick) => sum + pick.agents.length, 0)
     if (taken.length === wanted && wanted < order.limit) break
@@ -92,10 +95,6 @@ async function warmModels(sql: Sql, teamId: string, models: readonly string[]): 
 async function takePicks(sql: Sql, order: ClaimOrder, picks: readonly LanePick[]): Promise<ClaimedTask[]> {
   const rows: ClaimedRow[] = []
   for (const pick of picks) rows.push(...(await takeOldest(sql, order, pick)))
-  const [first] = rows
-  if (first === undefined) return []
-  const queued = rows.map((row) => eventRow(row.id, row.event_count, { kind: 'status', status: 'queued' }))
-  await insertEvents(sql, queued, first.now)
   const needs = new Map(picks.map(({ lane }) => [lane.requirementKey, lane.requirements]))
   return rows.flatMap((row) => {
     const requirements = needs.get(row.requirement_key)
@@ -103,20 +102,37 @@ async function takePicks(sql: Sql, order: ClaimOrder, picks: readonly LanePick[]
   })
 }
 
+const QUEUED: StoredEvent = { kind: 'status', status: 'queued' }
+
+/** Takes the tasks and says so in their events. */
+async function takeOldest(sql: Sql, order: ClaimOrder, pick: LanePick): Promise<ClaimedRow[]> {
+  const { chosen, update } = claimingStatement(Sql.engine(sql), order, pick)
+  if (chainsWrites(Sql.engine(sql))) {
+    const { rows } = await raw<ClaimedRow>`
+      with ${chosen}, taken as (${update}), said as (
+        insert into task_event (task_id, number, data, at)
+        select id, event_count, ${JSON.stringify(QUEUED)}, now from taken
+      ) select * from taken`.execute(Sql.db(sql))
+    return rows
+  }
+  const { rows } = await raw<ClaimedRow>`with ${chosen} ${update}`.execute(Sql.db(sql))
+  const events = rows.map((row) => eventRow(row.id, row.event_count, QUEUED))
+  if (rows[0] !== undefined) await insertEvents(sql, events, rows[0].now)
+  return rows
+}
+
 /**
  * The claiming statement. `materialized`, because a sub-select that locks must run once; the condition on the status is
  * there again for a row that changed between the two, which PostgreSQL then looks at anew.
  */
-async function takeOldest(sql: Sql, order: ClaimOrder, { lane, agents }: LanePick): Promise<ClaimedRow[]> {
-  const engine = Sql.engine(sql)
+function claimingStatement(engine: Engine, order: ClaimOrder, { lane, agents }: LanePick) {
   const takers = agents.map((agent, at) => ({
     place: at + 1,
     agent_id: agent.agentId,
     labels: JSON.stringify([...agent.labels]),
     gpu: agent.gpuName,
   }))
-  const { rows } = await raw<ClaimedRow>`
-    with oldest as materialized (
+  const chosen = raw`oldest as materialized (
       select id, created_at from task
       where team_id = ${order.teamId} and status in ('pending', 'waiting') and priority = ${lane.priority}
         and submitter_id = ${lane.submitterId} and requirement_key = ${lane.requirementKey}
@@ -129,15 +145,15 @@ async function takeOldest(sql: Sql, order: ClaimOrder, { lane, agents }: LanePic
         cast(taker.value ->> 'labels' as text) as labels, cast(taker.value ->> 'gpu' as text) as gpu
       from numbered join ${jsonRows(engine, takers)} as taker
         on cast(taker.value ->> 'place' as bigint) = numbered.place
-    )
-    update task set
+    )`
+  const update = raw`update task set
       status = 'queued', attempt_fence = attempt_fence + 1, event_count = event_count + 1, acknowledged_sequence = 0,
       agent_id = chosen.agent_id, gateway_id = ${order.gatewayId}, agent_labels = chosen.labels, gpu_type = chosen.gpu,
       ack_until = ${clock(engine)} + ${order.ackMs}, lease_until = ${clock(engine)} + resume_window_ms, progress = null
     from chosen where task.id = chosen.task_id and task.status in ('pending', 'waiting')
     returning task.id, task.agent_id, attempt_fence, workflow_id, workflow_version, workflow_slug, tool_type, parameters,
-      task_timeout_ms, resume_window_ms, requirement_key, event_count, ${clock(engine)} as now`.execute(Sql.db(sql))
-  return rows
+      task_timeout_ms, resume_window_ms, requirement_key, event_count, ${clock(engine)} as now`
+  return { chosen, update }
 }
 
 interface ClaimedRow {

@@ -1,6 +1,7 @@
 import { CREDENTIAL_KINDS, type CredentialKind, type PageQuery } from '@cyberun/api'
 import { Sql } from './handle.ts'
 import { pageBounds } from './page.ts'
+import { sharedRead } from './shared-read.ts'
 
 export interface CredentialRecord {
   id: string
@@ -50,10 +51,12 @@ export async function insertCredential(sql: Sql, credential: NewCredentialRecord
     .execute()
 }
 
-export async function findCredentialByHash(sql: Sql, keyHash: string): Promise<CredentialRecord | undefined> {
-  const row = await selectCredentials(sql).where('key_hash', '=', keyHash).executeTakeFirst()
-  return row && { ...row, kind: parseKind(row.kind) }
-}
+export const findCredentialByHash = sharedRead(
+  async (sql: Sql, keyHash: string): Promise<CredentialRecord | undefined> => {
+    const row = await selectCredentials(sql).where('key_hash', '=', keyHash).executeTakeFirst()
+    return row && { ...row, kind: parseKind(row.kind) }
+  },
+)
 
 export async function findCredential(sql: Sql, teamId: string, id: string): Promise<CredentialRecord | undefined> {
   const row = await selectCredentials(sql).where('team_id', '=', teamId).where('id', '=', id).executeTakeFirst()

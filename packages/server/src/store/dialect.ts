@@ -68,6 +68,14 @@ function faultOf(error: unknown): DriverFault {
   return typeof error === 'object' && error !== null ? error : {}
 }
 
+/**
+ * Whether one statement may write several tables (`with made as (insert … returning …) insert …`). It is a transaction of
+ * its own then, in one round trip.
+ */
+export function chainsWrites(engine: Engine): boolean {
+  return engine === 'postgres'
+}
+
 /** The database's clock in milliseconds since 1970, the one that leases and deadlines are compared on. */
 export function clock(engine: Engine): RawBuilder<number> {
   return engine === 'postgres'

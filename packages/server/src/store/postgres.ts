@@ -6,6 +6,8 @@ import { StoreOpenError } from './store-error.ts'
 
 const INT8_OID = 20
 const TIMEOUT_MS = 10_000
+/** Statements that each connection keeps prepared. Ours are fewer; only lists of values make more of them. */
+const MAX_PREPARED = 250
 
 /** Connects to PostgreSQL 15 or later. Throws `StoreOpenError` when it does not answer; the URL is never shown. */
 export async function openPostgresDialect(url: string, log: Log): Promise<Dialect> {
@@ -46,13 +48,29 @@ function mappingErrors(pool: pg.Pool): PostgresPool {
   const rethrow = (error: unknown): never => {
     throw mapDriverError(error)
   }
+  const nameOf = statementNames()
   return {
     options: pool.options,
     end: () => pool.end(),
     async connect() {
       const client = await pool.connect().catch(rethrow)
-      const query = (text: string, parameters: unknown[]) => client.query(text, parameters).catch(rethrow)
+      const query = (text: string, values: unknown[]) => client.query({ text, values, ...nameOf(text) }).catch(rethrow)
       return { query: query as never, release: (destroy?: boolean) => client.release(destroy) }
     },
+  }
+}
+
+/**
+ * Names statements by their text, so that PostgreSQL parses and plans each once for a connection: planning the claiming
+ * statement takes longer than running it.
+ */
+function statementNames(): (text: string) => { name?: string } {
+  const names = new Map<string, { name: string }>()
+  return (text) => {
+    const known = names.get(text)
+    if (known !== undefined || names.size >= MAX_PREPARED) return known ?? {}
+    const named = { name: `cyberun_${names.size}` }
+    names.set(text, named)
+    return named
   }
 }

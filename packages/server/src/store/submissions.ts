@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto'
 import type { ToolType } from '@cyberun/api'
 import type { JsonObject } from '@cyberun/protocol'
 import { sql as raw } from 'kysely'
+import type { StoredEvent } from '../model/attempt.ts'
 import type { Requirements } from '../model/requirements.ts'
-import { clock, jsonRows } from './dialect.ts'
+import { chainsWrites, clock, jsonRows } from './dialect.ts'
 import { Sql } from './handle.ts'
 import { eventRow, insertEvents } from './task-changes.ts'
 import { together } from './together.ts'
@@ -42,7 +43,10 @@ export type Submission =
   | { kind: 'conflict' }
 
 /** Accepts a run: task, needs, idempotency key and first event in one transaction, shared with others that come now. */
-export const submitTask = together(submitTasks)
+export const submitTask = together(submitTasks, (store, tasks) => {
+  const isPlain = tasks.every(({ idempotency, fileKeys }) => idempotency === undefined && fileKeys.length === 0)
+  return isPlain && chainsWrites(Sql.engine(store))
+})
 
 /** What was submitted with a key that is still kept. */
 export async function findIdempotent(
@@ -103,6 +107,8 @@ async function takeKey(sql: Sql, task: NewTask): Promise<Submission | undefined>
   return { kind: 'replayed', taskId: known.taskId }
 }
 
+const PENDING: StoredEvent = { kind: 'status', status: 'pending' }
+
 async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<void> {
   const engine = Sql.engine(sql)
   const rows = tasks.map(rowOf)
@@ -110,11 +116,11 @@ async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<void> {
   const needRows = [...needs]
     .map(([key, requirements]) => ({ key, requirements }))
     .toSorted((a, b) => order(a.key, b.key))
-  await raw`
+  const insertNeeds = raw`
     insert into task_requirement (requirement_key, requirements)
     select ${text('key')}, ${text('requirements')} from ${jsonRows(engine, needRows)} as made where true
-    on conflict (requirement_key) do nothing`.execute(Sql.db(sql))
-  const { rows: inserted } = await raw<{ created_at: number }>`
+    on conflict (requirement_key) do nothing`
+  const insertRows = raw<{ created_at: number }>`
     insert into task (id, team_id, workflow_id, workflow_version, workflow_slug, tool_type, status, priority, submitter_id,
       creation_source, parameters, dispatch_target, target_pool, submitter_region, requirement_key, refused_by, models,
       created_at, retry_count, max_retries, task_timeout_ms, resume_window_ms, attempt_fence, agent_labels,
@@ -126,9 +132,18 @@ async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<void> {
       ${clock(engine)}, 0, ${number('max_retries')}, ${number('task_timeout_ms')}, ${number('resume_window_ms')}, 0, '[]',
       0, 1
     from ${jsonRows(engine, rows)} as made where true
-    returning created_at`.execute(Sql.db(sql))
-  const events = tasks.map(({ id }) => eventRow(id, 1, { kind: 'status', status: 'pending' }))
-  await insertEvents(sql, events, inserted[0]?.created_at ?? 0)
+    returning id, created_at`
+  if (chainsWrites(engine)) {
+    await raw`
+      with needed as (${insertNeeds}), accepted as (${insertRows})
+      insert into task_event (task_id, number, data, at)
+      select id, 1, ${JSON.stringify(PENDING)}, created_at from accepted`.execute(Sql.db(sql))
+  } else {
+    await insertNeeds.execute(Sql.db(sql))
+    const { rows: inserted } = await insertRows.execute(Sql.db(sql))
+    const events = tasks.map(({ id }) => eventRow(id, 1, PENDING))
+    await insertEvents(sql, events, inserted[0]?.created_at ?? 0)
+  }
   const inputs = tasks.flatMap(({ id, fileKeys }) => [...new Set(fileKeys)].map((key) => ({ id, key })))
   if (inputs.length === 0) return
   await raw`

@@ -3,6 +3,7 @@ import { parseRole } from '../model/roles.ts'
 import { lockRows } from './dialect.ts'
 import { Sql } from './handle.ts'
 import { pageBounds } from './page.ts'
+import { sharedRead } from './shared-read.ts'
 
 export interface TeamRecord {
   id: string
@@ -49,10 +50,10 @@ export async function insertMember(
   return result.numInsertedOrUpdatedRows === 1n
 }
 
-export async function roleOf(sql: Sql, teamId: string, userId: string): Promise<Role | undefined> {
+export const roleOf = sharedRead(async (sql: Sql, teamId: string, userId: string): Promise<Role | undefined> => {
   const row = await selectRole(sql, teamId, userId).executeTakeFirst()
   return row && parseRole(row.role)
-}
+})
 
 /** `roleOf`, held still until the transaction ends. */
 export async function lockRole(sql: Sql, teamId: string, userId: string): Promise<Role | undefined> {

@@ -20,13 +20,16 @@ interface Call<I, O> {
 /**
  * Makes a function of one item out of work on many: calls that come while a transaction is under way share the next one.
  * They are done in the order in which they were made. A busy store then commits once for a hundred callers, an idle one
- * at once for each. When the work fails for several, each is tried alone, so that a bad item harms only its own caller.
+ * at once for each. Work that `isOneStatement` needs no transaction around it. When the work fails for several, each is tried alone, so that a bad item harms only its own caller.
  */
-export function together<I, O>(work: Work<I, O>): (store: Store, item: I) => Promise<O> {
+export function together<I, O>(
+  work: Work<I, O>,
+  isOneStatement: (store: Store, items: readonly I[]) => boolean = () => false,
+): (store: Store, item: I) => Promise<O> {
   // A queue belongs to its store and goes with it; the map only finds it.
   const queues = new WeakMap<Store, CallQueue<I, O>>()
   return (store, item) => {
-    const queue = queues.get(store) ?? new CallQueue(store, work)
+    const queue = queues.get(store) ?? new CallQueue(store, work, isOneStatement)
     queues.set(store, queue)
     return queue.add(item)
   }
@@ -35,12 +38,14 @@ export function together<I, O>(work: Work<I, O>): (store: Store, item: I) => Pro
 class CallQueue<I, O> {
   readonly #store: Store
   readonly #work: Work<I, O>
+  readonly #isOneStatement: (store: Store, items: readonly I[]) => boolean
   #waiting: Call<I, O>[] = []
   #isRunning = false
 
-  constructor(store: Store, work: Work<I, O>) {
+  constructor(store: Store, work: Work<I, O>, isOneStatement: (store: Store, items: readonly I[]) => boolean) {
     this.#store = store
     this.#work = work
+    this.#isOneStatement = isOneStatement
   }
 
   add(item: I): Promise<O> {
@@ -67,12 +72,10 @@ class CallQueue<I, O> {
 
   async #settle(calls: readonly Call<I, O>[]): Promise<void> {
     try {
-      const answers = await this.#store.transaction((sql) =>
-        this.#work(
-          sql,
-          calls.map(({ item }) => item),
-        ),
-      )
+      const items = calls.map(({ item }) => item)
+      const answers = await (this.#isOneStatement(this.#store, items)
+        ? this.#work(this.#store, items)
+        : this.#store.transaction((sql) => this.#work(sql, items)))
       for (const [at, { resolve, reject }] of calls.entries()) {
         const answer = answers[at]
         if (answer === undefined) reject(new Error('work on the store left a call without an answer'))

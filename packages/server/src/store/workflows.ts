@@ -2,6 +2,7 @@ import type { ImportWorkflowBody, PageQuery, ToolType, WorkflowView } from '@cyb
 import { lockRows } from './dialect.ts'
 import { Sql } from './handle.ts'
 import { pageBounds } from './page.ts'
+import { sharedRead } from './shared-read.ts'
 import type { Store } from './store.ts'
 
 export type WorkflowStatus = WorkflowView['workflow_status']
@@ -113,15 +114,12 @@ export async function getWorkflow(sql: Sql, teamId: string, id: string): Promise
 }
 
 /** A version of the workflow that has this slug now; by default the latest. */
-export async function getWorkflowBySlug(
-  sql: Sql,
-  teamId: string,
-  slug: string,
-  version?: number,
-): Promise<WorkflowRecord | undefined> {
-  const row = await selectWorkflows(sql, teamId, version).where('workflow_slug', '=', slug).executeTakeFirst()
-  return row && recordOf(row)
-}
+export const getWorkflowBySlug = sharedRead(
+  async (sql: Sql, teamId: string, slug: string, version?: number): Promise<WorkflowRecord | undefined> => {
+    const row = await selectWorkflows(sql, teamId, version).where('workflow_slug', '=', slug).executeTakeFirst()
+    return row && recordOf(row)
+  },
+)
 
 /** By slug. */
 export async function listWorkflows(
