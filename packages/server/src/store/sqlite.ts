@@ -123,7 +123,9 @@ class SqliteDriver implements Driver {
     await this.#thread.request({ kind: 'commit', transaction: connection.end() })
   }
 
+  /** Also asked for after a commit that failed, on a full disk say: that one is undone already. */
   async rollbackTransaction(connection: SqliteConnection): Promise<void> {
+    if (connection.transaction === undefined) return
     await this.#thread.request({ kind: 'rollback', transaction: connection.end() })
   }
 
