@@ -64,7 +64,7 @@ export class LiveArea {
     // Rows are made first, because a picture at the foot of a terminal would not scroll it.
     const picture =
       this.#picture === undefined ? '' : `${'\n'.repeat(rows)}\x1b[${rows}A${this.#picture}\x1b[${rows}B\r`
-    this.#output.write(`${picture}${cut(this.#line, (this.#output.columns ?? 80) - 1)}`)
+    this.#output.write(`${picture}${cut(this.#line, (this.#output.columns || 80) - 1)}`)
     this.#rowsAbove = rows
   }
 }
