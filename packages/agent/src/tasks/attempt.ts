@@ -304,6 +304,8 @@ export class Attempt {
       case 'cancel':
         stream.send({ type: 'cancelling' })
         this.#isCancelled = true
+        // Nobody else will work on it: the ladder alone says how long it may take.
+        clearTimeout(this.#leaseTimer)
         if (this.#state.kind === 'running') this.#ladder.climb(new Error('the task was cancelled'))
         return
       case 'late':
@@ -322,7 +324,7 @@ export class Attempt {
 
   /** Our own deadline is earlier than the lease's end, so that two never work on one task. */
   #lease(remainingMs: number): void {
-    if (this.#state.kind !== 'running') return
+    if (this.#state.kind !== 'running' || this.#isCancelled) return
     clearTimeout(this.#leaseTimer)
     const ownMs = remainingMs - Math.min(5_000, remainingMs / 5)
     const lapse = (): void => this.lose('the server was not heard from until the attempt was about to lapse')

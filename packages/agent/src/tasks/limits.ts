@@ -15,8 +15,8 @@ export const RUN_LIMITS = {
   batchLines: 500,
   /** Escaped as JSON they may be six times this, which still fits into a line of the wire. */
   batchBytes: 32 * 1024,
-  /** What a task may log before only its last lines are kept. */
-  taskLogLines: 20_000,
+  /** What a task may log before only its last lines are kept. Half of what a server takes, so that those still fit. */
+  taskLogLines: 10_000,
   taskLogBytes: 4 * 1024 * 1024,
   /** The last lines of a log that reached its cap: where a program says why it failed. */
   lastLines: 200,
