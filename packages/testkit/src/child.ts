@@ -8,6 +8,8 @@ export type Verbs<V> = { [K in keyof V]: (argument: never) => unknown }
 /** A Node process of ours that does one thing beside others, so that what it costs can be told from what they cost. */
 export interface Child<V extends Verbs<V>> extends AsyncDisposable {
   readonly pid: number
+  /** Resolves when the process has ended, however. */
+  readonly ended: Promise<void>
   /** Rejects with the child's error message, or when the child exits before it answers. */
   call<K extends keyof V & string>(verb: K, argument: Parameters<V[K]>[0]): Promise<Awaited<ReturnType<V[K]>>>
 }
@@ -34,6 +36,7 @@ export function startChild<V extends Verbs<V>>(script: URL, options: ChildOption
     env: { ...process.env, ...options.env },
     stdio: ['ignore', output ?? 'ignore', output ?? 'inherit', 'ipc'],
   })
+  const ended = once(child, 'exit').then(() => {})
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
   let lastId = 0
 
@@ -53,6 +56,7 @@ export function startChild<V extends Verbs<V>>(script: URL, options: ChildOption
       if (child.pid === undefined) throw new Error(`${script.pathname} did not start`)
       return child.pid
     },
+    ended,
     call<K extends keyof V & string>(verb: K, argument: Parameters<V[K]>[0]) {
       const id = ++lastId
       return new Promise<Awaited<ReturnType<V[K]>>>((resolve, reject) => {
@@ -67,7 +71,7 @@ export function startChild<V extends Verbs<V>>(script: URL, options: ChildOption
     async [Symbol.asyncDispose]() {
       if (child.exitCode !== null || child.signalCode !== null) return
       child.kill('SIGKILL')
-      await once(child, 'exit')
+      await ended
     },
   }
 }

@@ -1,20 +1,24 @@
 import { createLog } from '@cyberun/link/log'
-import { parseConfig, startServer } from '@cyberun/server'
+import { parseConfig, type RunningServer, startServer } from '@cyberun/server'
 import { answerParent } from '../child.ts'
 import { openSockets, settledBytes } from './resources.ts'
 
 /** A real server in its own process, on a fresh data directory and ports of the system's choice. */
 export interface ServerVerbs {
   start(order: ServerOrder): Promise<StartedServer>
+  /** Goes on with the data of an earlier process. */
+  startAgain(order: ServerOrder): Promise<void>
   settledBytes(nothing: null): Promise<number>
   openSockets(nothing: null): number
 }
 
 export interface ServerOrder {
   dataDir: string
-  logLevel: 'debug' | 'warn'
+  logLevel: 'debug' | 'info' | 'warn'
   /** A PostgreSQL database to use instead of a file in `dataDir`. */
   databaseUrl?: string
+  /** Those that an earlier process of the same data had: its agents and clients find this one there. */
+  ports?: { control: number; edge: number }
 }
 
 export interface StartedServer {
@@ -23,20 +27,27 @@ export interface StartedServer {
   control: { controlUrl: string; emailAddress: string; userPassword: string; teamId: string }
 }
 
+function launch({ dataDir, logLevel, databaseUrl, ports }: ServerOrder): Promise<RunningServer> {
+  const config = parseConfig({
+    data: { dir: dataDir },
+    control: { port: ports?.control ?? 0 },
+    edge: { port: ports?.edge ?? 0 },
+    metrics: { port: 0 },
+    ...(databaseUrl !== undefined && { database: { url: databaseUrl } }),
+  })
+  const log = createLog({ level: logLevel, format: 'json' })
+  return startServer(config, { log, version: '0.0.0-test' })
+}
+
 answerParent<ServerVerbs>({
-  async start({ dataDir, logLevel, databaseUrl }) {
-    const config = parseConfig({
-      data: { dir: dataDir },
-      control: { port: 0 },
-      edge: { port: 0 },
-      metrics: { port: 0 },
-      ...(databaseUrl !== undefined && { database: { url: databaseUrl } }),
-    })
-    const log = createLog({ level: logLevel, format: 'json' })
-    const { controlUrl, edgeUrl, firstUser } = await startServer(config, { log, version: '0.0.0-test' })
-    if (firstUser === undefined) throw new Error(`${dataDir} already has users`)
+  async start(order) {
+    const { controlUrl, edgeUrl, firstUser } = await launch(order)
+    if (firstUser === undefined) throw new Error(`${order.dataDir} already has users`)
     const { emailAddress, userPassword, teamId } = firstUser
     return { edgePort: Number(new URL(edgeUrl).port), control: { controlUrl, emailAddress, userPassword, teamId } }
+  },
+  async startAgain(order) {
+    await launch(order)
   },
   settledBytes,
   openSockets,

@@ -1,0 +1,205 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Client, createClient, type FollowedEvent } from '@cyberun/api/client'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Child } from '../../src/child.ts'
+import type { AgentVerbs } from '../../src/processes/agent.ts'
+import type { ServerVerbs, StartedServer } from '../../src/processes/server.ts'
+import { startAgentProcess, startServerProcess } from '../../src/processes.ts'
+import { residentBytes } from '../../src/procfs.ts'
+
+/** Real runs by a real agent, each process its own, and killed as machines kill them. */
+
+const AGENT_ID = 'runs-agent'
+/** Prints a line each 20 ms until it may end, and says where it is by its process id. */
+const COUNT = `echo $$ > "$0/pid.$$"; n=0
+while [ ! -e "$0/end" ]; do n=$((n+1)); echo "line $n"; sleep 0.02; done
+echo "$n" > lines.txt`
+/** Ignores every polite signal, and writes down when the first came; so does a child that left its group. */
+const STUBBORN = `setsid sh -c 'trap "" TERM; echo $$ > "$0/pid.child"; while :; do sleep 0.1; done' "$0" &
+trap 'date +%s%3N >> "$0/asked"' TERM
+echo $$ > "$0/pid.stubborn"; while :; do sleep 0.01; done`
+
+let directory = ''
+let server: Child<ServerVerbs>
+let agent: Child<AgentVerbs>
+let started: StartedServer
+let client: Client
+let agentKey = ''
+
+async function until(what: string, condition: () => boolean | Promise<boolean>, withinMs = 20_000): Promise<void> {
+  for (const end = performance.now() + withinMs; performance.now() < end; await delay(10)) {
+    if (await condition()) return
+  }
+  throw new Error(`not within ${withinMs} ms: ${what}`)
+}
+
+async function startAgent(): Promise<void> {
+  agent = startAgentProcess(join(directory, 'agent.log'))
+  const shell = (name: string, script: string) => ({
+    name,
+    program: '/bin/sh',
+    args: ['-c', script.replaceAll('{', '{{').replaceAll('}', '}}'), '{place}'],
+  })
+  await agent.call('start', {
+    gatewayUrl: `ws://127.0.0.1:${started.edgePort}`,
+    agentKey,
+    agentId: AGENT_ID,
+    stateDir: join(directory, 'agent'),
+    logLevel: 'info',
+    tools: { demo: true, commands: [shell('count', COUNT), shell('stubborn', STUBBORN), shell('flood', 'exec yes')] },
+  })
+}
+
+async function startServer(again: boolean): Promise<void> {
+  server = startServerProcess(join(directory, 'server.log'))
+  const order = { dataDir: join(directory, 'server'), logLevel: 'info' } as const
+  if (!again) started = await server.call('start', order)
+  else {
+    const ports = { control: Number(new URL(started.control.controlUrl).port), edge: started.edgePort }
+    await server.call('startAgain', { ...order, ports })
+  }
+}
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'cyberun-runs-'))
+  await startServer(false)
+  const { controlUrl, emailAddress, userPassword, teamId } = started.control
+  const body = { email_address: emailAddress, user_password: userPassword }
+  const { access_token } = await createClient({ baseUrl: controlUrl }).call('POST /auth/login', { body })
+  client = createClient({ baseUrl: controlUrl, token: access_token, teamId })
+  agentKey = (await client.call('POST /credentials', { body: { kind: 'agent', display_name: 'runs' } })).raw_key
+  await startAgent()
+  for (const command of ['count', 'stubborn', 'flood']) {
+    await client.call('POST /workflows/import', {
+      body: {
+        workflow_slug: command,
+        display_name: command,
+        tool_type: 'command',
+        workflow_json: { command },
+        parameters: [{ key: 'place', type: 'string', required: true, target_path: 'place' }],
+        max_retries: 3,
+        resume_window: 30,
+      },
+    })
+  }
+})
+afterAll(async () => {
+  await agent[Symbol.asyncDispose]()
+  await server[Symbol.asyncDispose]()
+  await rm(directory, { recursive: true, force: true })
+})
+
+async function submit(slug: string): Promise<{ id: string; place: string }> {
+  const place = await mkdtemp(join(directory, 'place-'))
+  const params = { slug }
+  const { task_id: id } = await client.call('POST /r/workflows/slug/{slug}/run', {
+    params,
+    body: { parameters: { place } },
+  })
+  return { id, place }
+}
+
+const taskOf = (id: string) => client.call('GET /r/tasks/{id}', { params: { id } })
+
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+function pidIn(place: string, name: string): number {
+  const path = join(place, name)
+  return existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0
+}
+
+/** The process that runs `COUNT` now: the shell that wrote a file named by its own id and still lives. */
+async function runningIn(place: string): Promise<number> {
+  let found = 0
+  await until('the program runs', () => {
+    const pids = readdirSync(place).flatMap((name) => (name.startsWith('pid.') ? [Number(name.slice(4))] : []))
+    found = pids.find(isAlive) ?? 0
+    return found > 0
+  })
+  return found
+}
+
+async function allEvents(id: string): Promise<FollowedEvent[]> {
+  const events: FollowedEvent[] = []
+  for await (const event of client.follow(id)) events.push(event)
+  return events
+}
+
+const countedLines = (events: FollowedEvent[]): number[] =>
+  events.flatMap((event) => {
+    const number = event.event === 'log' ? /^line (\d+)$/.exec(event.data.line)?.[1] : undefined
+    return number === undefined ? [] : [Number(number)]
+  })
+
+test('a server that is killed and started again misses no line and no file of a run that went on', async () => {
+  const { id, place } = await submit('count')
+  const pid = await runningIn(place)
+  await server[Symbol.asyncDispose]()
+  await delay(500)
+  await startServer(true)
+  expect(isAlive(pid)).toBe(true)
+  await until('the run is known again', async () => (await taskOf(id)).task_status === 'running')
+  await writeFile(join(place, 'end'), '')
+  const events = await allEvents(id)
+  expect(events.at(-1)?.event).toBe('completed')
+  const lines = countedLines(events)
+  expect(lines).toEqual(lines.map((_, index) => index + 1))
+  const { download_url } = await client.call('GET /r/tasks/{id}/result', { params: { id } })
+  expect(Number(await (await fetch(download_url ?? '')).text())).toBe(lines.length)
+  expect(await taskOf(id)).toMatchObject({ task_status: 'completed', retry_count: 0 })
+})
+
+test('an agent that is killed leaves nothing running, and its next start does the task again', async () => {
+  const { id, place } = await submit('count')
+  const pid = await runningIn(place)
+  await agent[Symbol.asyncDispose]()
+  expect(isAlive(pid)).toBe(true)
+  await startAgent()
+  await until('the old program is gone', () => !isAlive(pid))
+  expect(await runningIn(place)).not.toBe(pid)
+  await writeFile(join(place, 'end'), '')
+  expect((await allEvents(id)).at(-1)?.event).toBe('completed')
+  expect(await taskOf(id)).toMatchObject({ task_status: 'completed', retry_count: 1 })
+})
+
+test('a program that prints without end costs the agent no memory, and ends when it is cancelled', async () => {
+  const { id } = await submit('flood')
+  await until('the log has reached its cap', async () => {
+    for await (const event of client.follow(id)) {
+      if (event.event === 'log' && event.data.line.includes('has reached its cap')) return true
+    }
+    return false
+  })
+  const before = residentBytes(agent.pid)
+  await delay(2_000)
+  expect(residentBytes(agent.pid) - before).toBeLessThan(48 * 1024 * 1024)
+  await client.call('POST /r/tasks/{id}/cancel', { params: { id } })
+  await until('the slot is free', async () => {
+    const { agent_list } = await client.call('GET /agents', {})
+    return agent_list.every(({ running_count }) => running_count === 0)
+  })
+})
+
+test('a cancelled run is asked within 100 ms, and a stubborn one is gone within 45 s', async () => {
+  const { id, place } = await submit('stubborn')
+  await until('it runs', () => pidIn(place, 'pid.stubborn') > 0 && pidIn(place, 'pid.child') > 0)
+  const pids = [pidIn(place, 'pid.stubborn'), pidIn(place, 'pid.child')]
+  const cancelledAt = Date.now()
+  await client.call('POST /r/tasks/{id}/cancel', { params: { id } })
+  await until('it was asked', () => existsSync(join(place, 'asked')))
+  // The shell looks at its signals each 10 ms, and then starts `date`.
+  expect(Number(readFileSync(join(place, 'asked'), 'utf8')) - cancelledAt).toBeLessThan(100 + 50)
+  expect((await taskOf(id)).task_status).toBe('cancelled')
+  await until('all of it is gone', () => pids.every((pid) => !isAlive(pid)), 45_000)
+  expect((await allEvents(id)).at(-1)?.event).toBe('cancelled')
+})
