@@ -1,3 +1,5 @@
+export { type CampaignReport, runCampaign } from './campaign/campaign.ts'
+export { checkHistory, type History, PROMISES, type Violation } from './campaign/history.ts'
 export { answerParent, type Child, type ChildOptions, startChild } from './child.ts'
 export type { ComfyuiFaults, ComfyuiGeneration } from './comfyui/faults.ts'
 export { decodePng, pngChunks } from './comfyui/raster.ts'

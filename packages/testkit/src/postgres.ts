@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
+import { childrenOf } from './procfs.ts'
 import { findProgram } from './programs.ts'
 
 /** The superuser of the server; connections from this machine need no password. */
@@ -20,6 +21,8 @@ export interface Postgres extends AsyncDisposable {
   createDatabase(name: string): Promise<string>
   /** Kills the server as a crash would and starts it again on the same data and port. */
   crash(): Promise<void>
+  /** The same with SIGKILL to each of its processes: none of them does anything more. */
+  kill(): Promise<void>
 }
 
 /** Starts PostgreSQL. Call it behind `lacksPrograms('postgres')`. */
@@ -75,10 +78,24 @@ export async function startPostgres(): Promise<Postgres> {
       await stopServer()
       server = await startServer()
     },
+    async kill() {
+      const pids = [server.pid, ...childrenOf(server.pid)]
+      for (const pid of pids) if (pid !== undefined) killIfThere(pid)
+      await stopServer()
+      server = await startServer()
+    },
     async [Symbol.asyncDispose]() {
       await stopServer()
       await rm(directory, { recursive: true, force: true })
     },
+  }
+}
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It ended by itself just now.
   }
 }
 

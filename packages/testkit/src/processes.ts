@@ -19,7 +19,8 @@ export const startRelay = (): Child<RelayVerbs> => startChild(new URL('./process
 export const startFleet = (): Child<FleetVerbs> => startChild(new URL('./processes/fleet.ts', import.meta.url))
 export const startHerd = (): Child<HerdVerbs> => startChild(new URL('./processes/herd.ts', import.meta.url), MEASURED)
 
-export const startServerProcess = (outputFile: string): Child<ServerVerbs> =>
-  startChild(new URL('./processes/server.ts', import.meta.url), { ...MEASURED, outputFile })
-export const startAgentProcess = (outputFile: string): Child<AgentVerbs> =>
-  startChild(new URL('./processes/agent.ts', import.meta.url), { ...MEASURED, outputFile })
+/** `env` beside that of this process: a compile cache, say, for one that is started again and again. */
+export const startServerProcess = (outputFile: string, env: Record<string, string> = {}): Child<ServerVerbs> =>
+  startChild(new URL('./processes/server.ts', import.meta.url), { ...MEASURED, outputFile, env })
+export const startAgentProcess = (outputFile: string, env: Record<string, string> = {}): Child<AgentVerbs> =>
+  startChild(new URL('./processes/agent.ts', import.meta.url), { ...MEASURED, outputFile, env })

@@ -27,6 +27,17 @@ export function commandLines(): string[] {
   })
 }
 
+/** The processes that this one started and that still run. */
+export function childrenOf(pid: number | undefined): number[] {
+  return processIds().filter((child) => {
+    try {
+      return Number(statFields(child)[1]) === pid
+    } catch {
+      return false // The process ended between the two reads.
+    }
+  })
+}
+
 function processIds(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))

@@ -1,0 +1,121 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Clients } from './clients.ts'
+import { type FaultKind, planFaults, randomOf } from './faults.ts'
+import { checkHistory, type History, staleEnds, type Violation } from './history.ts'
+import { CampaignWorld } from './world.ts'
+
+export interface CampaignOptions {
+  engine: 'sqlite' | 'postgres'
+  tasks: number
+  faults: number
+  seed: number
+  /** Mean time between two faults. */
+  pauseMs: number
+  /** Where the journals go; made if it is not there. */
+  directory: string
+  /** Told what is going on, a line now and then. */
+  say(line: string): void
+}
+
+export interface CampaignReport {
+  accepted: number
+  /** Done, of each kind. */
+  faults: Partial<Record<FaultKind, number>>
+  faultsDone: number
+  statuses: Partial<Record<string, number>>
+  /** Attempts after the first, over all tasks. */
+  assignedAgain: number
+  /** Ends of runs that came too late, and were refused. */
+  staleEnds: number
+  violations: Violation[]
+}
+
+const AGENTS = 4
+const SETTLE_MS = 240_000
+const SAY_MS = 10_000
+
+/**
+ * Runs a server with agents and clients through faults, lets everything heal, and holds what everybody wrote down against
+ * what was promised. The same seed plans the same faults and the same work; processes race as they like.
+ */
+export async function runCampaign(options: CampaignOptions): Promise<CampaignReport> {
+  const { engine, tasks, faults, seed, pauseMs, directory, say } = options
+  await using world = await CampaignWorld.start(directory, engine, AGENTS)
+  const clients = new Clients(await world.owner(), randomOf(seed + 1))
+  await clients.importWorkflows()
+  const submitting = new Clients(await world.client(), randomOf(seed + 2))
+  const plan = planFaults(seed, { faults, agents: AGENTS, without: world.impossible })
+  say(
+    `seed ${seed}: ${tasks} tasks under ${faults} faults on ${engine}; without ${world.impossible.join(', ') || 'none'}`,
+  )
+
+  const progress = setInterval(() => say(`${submitting.accepted.size} tasks accepted`), SAY_MS)
+  const [done] = await Promise.all([
+    inflictAll(world, plan, pauseMs),
+    submitting.submitAll(tasks, faults * pauseMs),
+  ]).finally(() => clearInterval(progress))
+  say('everything heals now')
+  await untilSettled(submitting, say)
+
+  const runs = world.agents.flatMap((agent) => agent.runs())
+  const stored = await submitting.readAll()
+  const history: History = { accepted: submitting.accepted, seen: submitting.seen, stored, runs }
+  const violations = checkHistory(history)
+  writeFileSync(
+    join(directory, 'history.json'),
+    JSON.stringify({ ...history, accepted: [...history.accepted], stored: [...stored] }),
+  )
+  return reportOf(history, violations, done)
+}
+
+/** One after the other, each lasting as long as it does: several are under way at once. */
+async function inflictAll(
+  world: CampaignWorld,
+  plan: ReturnType<typeof planFaults>,
+  pauseMs: number,
+): Promise<Map<FaultKind, number>> {
+  const done = new Map<FaultKind, number>()
+  const underWay: Promise<void>[] = []
+  for (const fault of plan) {
+    await delay(fault.pause * pauseMs)
+    const inflict = async () => {
+      const isDone = await world.inflict(fault)
+      // Its victim is suffering already: cutting a link can always be done.
+      const kind = isDone ? fault.kind : 'cut_link'
+      if (!isDone) await world.inflict({ ...fault, kind })
+      done.set(kind, (done.get(kind) ?? 0) + 1)
+    }
+    underWay.push(inflict())
+  }
+  await Promise.all(underWay)
+  return done
+}
+
+async function untilSettled(clients: Clients, say: (line: string) => void): Promise<void> {
+  const start = performance.now()
+  for (let left = -1; left !== 0 && performance.now() - start < SETTLE_MS; await delay(500)) {
+    const now = await clients.unfinished()
+    if (now !== left) say(`${now} tasks have not ended`)
+    left = now
+  }
+}
+
+function reportOf(history: History, violations: Violation[], done: Map<FaultKind, number>): CampaignReport {
+  const statuses: Record<string, number> = {}
+  let assignedAgain = 0
+  for (const { status, events } of history.stored.values()) {
+    statuses[status] = (statuses[status] ?? 0) + 1
+    assignedAgain += Math.max(0, events.filter((event) => event.status === 'queued').length - 1)
+  }
+  return {
+    accepted: history.accepted.size,
+    faults: Object.fromEntries(done),
+    faultsDone: [...done.values()].reduce((sum, count) => sum + count, 0),
+    statuses,
+    assignedAgain,
+    staleEnds: staleEnds(history),
+    violations,
+  }
+}
