@@ -196,15 +196,6 @@ export async function listSnapshots(sql: Sql, workflowId: string, page: PageQuer
     .execute()
 }
 
-export async function countSnapshots(sql: Sql, workflowId: string): Promise<number> {
-  const { count } = await Sql.db(sql)
-    .selectFrom('workflow_snapshot')
-    .select((eb) => eb.fn.countAll<number>().as('count'))
-    .where('workflow_id', '=', workflowId)
-    .executeTakeFirstOrThrow()
-  return count
-}
-
 /** Makes the content of an old version the next version. Undefined when there is no such workflow or version. */
 export async function restoreSnapshot(
   store: Store,
