@@ -62,6 +62,8 @@ export class Outbox {
    */
   connect(send: SendLine, acknowledged: number): void {
     this.#lastSequence = Math.max(this.#lastSequence, acknowledged)
+    // Nothing new before what is repeated.
+    this.#send = undefined
     this.acknowledge(acknowledged)
     this.#send = send
     for (const { json } of this.#unacknowledged) send(json)

@@ -125,6 +125,8 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
     const tool = tools.get(line.tool_type)
     if (!tool) return decline(noSuchTool(line.tool_type))
     for (const attempt of attempts) {
+      // Not a thing a server does; a second run of one attempt would share its folder.
+      if (attempt.name.task_id === line.task_id && attempt.name.fence === line.fence) return stream.end()
       if (attempt.name.task_id === line.task_id && attempt.name.fence < line.fence) {
         attempt.lose('the task was assigned once more')
       }

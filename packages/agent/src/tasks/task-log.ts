@@ -41,8 +41,7 @@ export class TaskLog {
   note(message: string): void {
     if (this.#notes >= this.#limits.notes) return
     this.#notes += 1
-    this.flush()
-    this.#emit({ kind: 'note', message: wellFormed(message, this.#limits.lineCharacters) })
+    this.#say(message)
   }
 
   /** Sends what waits for its batch. */
@@ -62,7 +61,7 @@ export class TaskLog {
     const last = this.#last
     this.#last = []
     this.#beyond = 0
-    if (leftOut > 0) this.note(`${leftOut} log lines are left out here; the last ones of the run follow`)
+    if (leftOut > 0) this.#say(`${leftOut} log lines are left out here; the last ones of the run follow`)
     for (const line of last) this.#add(line)
     this.flush()
   }
@@ -75,6 +74,12 @@ export class TaskLog {
     this.#beyond = 0
   }
 
+  /** In its place among the lines. */
+  #say(message: string): void {
+    this.flush()
+    this.#emit({ kind: 'note', message: wellFormed(message, this.#limits.lineCharacters) })
+  }
+
   #add(line: LogLine): void {
     this.#batch.push(line)
     this.#batchBytes += bytesOf(line)
@@ -84,7 +89,7 @@ export class TaskLog {
 
   #keepLast(line: LogLine): void {
     if (this.#beyond === 0) {
-      this.note(`the log of this task has reached its cap of ${this.#lines} lines: only its last lines will be kept`)
+      this.#say(`the log of this task has reached its cap of ${this.#lines} lines: only its last lines will be kept`)
     }
     this.#beyond += 1
     this.#last.push(line)

@@ -1,0 +1,134 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseAgentTaskLine } from '@cyberun/protocol'
+import fc from 'fast-check'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { RUN_LIMITS } from '../../src/tasks/limits.ts'
+import { Outbox } from '../../src/tasks/outbox.ts'
+
+let folder = ''
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'cyberun-outbox-'))
+})
+afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+/** A server that stores what comes in order, and whose acknowledgements come when the test lets them. */
+class Storing {
+  readonly stored: string[] = []
+  isFinished = false
+  /** Lines under way on the present stream. */
+  #wire: string[] = []
+
+  readonly send = (json: string): void => void this.#wire.push(json)
+
+  get last(): number {
+    return this.stored.length
+  }
+
+  /** Reads so many lines; the rest is still under way. */
+  read(count: number): void {
+    for (const json of this.#wire.splice(0, count)) {
+      const line = parseAgentTaskLine(json)
+      if (line?.type !== 'event' && line?.type !== 'finished') throw new Error(`it sent ${json}`)
+      if (line.sequence <= this.last) continue
+      expect(line.sequence).toBe(this.last + 1)
+      if (line.type === 'finished') this.isFinished = true
+      this.stored.push(line.type === 'finished' ? 'finished' : noteOf(line.event))
+    }
+  }
+
+  /** What was under way is lost. */
+  cut(): void {
+    this.#wire = []
+  }
+}
+
+function noteOf(event: { kind: string; message?: string }): string {
+  return event.message ?? event.kind
+}
+
+const step = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ do: fc.constant('push' as const), count: fc.integer({ min: 1, max: 40 }) }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('read' as const), count: fc.integer({ min: 1, max: 20 }) }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('acknowledge' as const), count: fc.constant(0) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('cut' as const), count: fc.constant(0) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('connect' as const), count: fc.constant(0) }) },
+)
+
+test('whatever is cut and however late acknowledgements are, all notes arrive once, in order, without holes', () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      // Small bounds, so that the disk is used too.
+      const limits = { ...RUN_LIMITS, queueBytes: 300, unacknowledgedEvents: 4, unacknowledgedBytes: 400 }
+      const outbox = new Outbox(() => folder, limits)
+      const server = new Storing()
+      const pushed: string[] = []
+      let isConnected = false
+      const connect = (): void => {
+        server.cut()
+        outbox.connect(server.send, server.last)
+        isConnected = true
+      }
+      for (const { do: action, count } of steps) {
+        switch (action) {
+          case 'push':
+            for (let index = 0; index < count; index++) {
+              pushed.push(`note ${pushed.length}`)
+              outbox.push({ kind: 'note', message: pushed.at(-1) ?? '' })
+            }
+            break
+          case 'read':
+            if (isConnected) server.read(count)
+            break
+          case 'acknowledge':
+            if (isConnected) outbox.acknowledge(server.last)
+            break
+          case 'cut':
+            outbox.disconnect()
+            server.cut()
+            isConnected = false
+            break
+          case 'connect':
+            connect()
+        }
+      }
+      outbox.finish({ kind: 'cancelled' })
+      connect()
+      while (!server.isFinished) {
+        server.read(1_000)
+        outbox.acknowledge(server.last)
+      }
+      expect(server.stored).toEqual([...pushed, 'finished'])
+      expect(readdirSync(folder)).toEqual([])
+    }),
+    { numRuns: 200 },
+  )
+})
+
+test('a disk that takes nothing costs log lines, and says how many', () => {
+  const outbox = new Outbox(
+    () => {
+      throw Object.assign(new Error('no space'), { code: 'ENOSPC' })
+    },
+    { ...RUN_LIMITS, queueBytes: 300 },
+  )
+  const timestamp = '2025-06-15T15:06:40.000Z'
+  for (let line = 0; line < 10; line++) {
+    outbox.push({ kind: 'log', lines: [{ stream: 'stdout', line: `line ${line}`, timestamp }] })
+  }
+  outbox.push({ kind: 'note', message: 'a note' })
+  outbox.finish({ kind: 'cancelled' })
+  const sent: string[] = []
+  outbox.connect((json) => sent.push(json), 0)
+  const events = sent.flatMap((json) => {
+    const line = parseAgentTaskLine(json)
+    return line?.type === 'event' ? [line.event] : []
+  })
+  const kept = events.filter(({ kind }) => kind === 'log').length
+  expect(events[0]).toEqual({
+    kind: 'note',
+    message: `${10 - kept} log lines are left out here: the agent could not send them for too long`,
+  })
+  expect(events).toContainEqual({ kind: 'note', message: 'a note' })
+})
