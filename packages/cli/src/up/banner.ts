@@ -18,7 +18,7 @@ export interface Announcement {
 export function tryNext(agentId: string | undefined): string[] {
   const agent = agentId === undefined ? '<agent>' : printable(agentId)
   return [
-    'npx cyberun agents  # who is connected',
+    'npx cyberun run demo-fractal -p width=1024  # a run: progress, and a picture in this folder',
     `npx cyberun tunnel open ${agent} 9000  # a URL for a service on port 9000, such as: python3 -m http.server 9000`,
     `npx cyberun forward ${agent} 22 --local 2222  # a local port, here for: ssh -p 2222 127.0.0.1`,
   ]
