@@ -7,7 +7,7 @@ export type { ByteSocket } from './byte-socket.ts'
 export { type DialLinkOptions, dialLink } from './dial-link.ts'
 export { type DialWebsocketOptions, dialWebSocket } from './dial-websocket.ts'
 export { streamToDuplex } from './duplex.ts'
-export { encodeLine, type HeadHandlers, headEvents, type LineHandlers, lineEvents } from './lines.ts'
+export { encodeLine, type LineHandlers, lineEvents } from './lines.ts'
 export type { Greeting } from './link-connection.ts'
 export { type PumpEvents, PumpSocket, type WriteOwner } from './pump-socket.ts'
 export {

@@ -62,55 +62,6 @@ export function lineEvents(handlers: LineHandlers, maxLineBytes: number): Stream
   }
 }
 
-/** What a reader of one line and the bytes after it is told: `rest` gets everything from the line's end on. */
-export interface HeadHandlers {
-  onHead(line: string): void
-  /** The line grew beyond the bound; nothing more is read. */
-  onOverlong(): void
-  readonly rest: StreamEvents
-}
-
-/**
- * The events of a stream that begins with one line and goes on as bytes, such as an `artifact` stream. Before the line is
- * complete `rest` is told of the stream's end or reset, and of drains, but of no data.
- */
-export function headEvents(handlers: HeadHandlers, maxLineBytes: number): StreamEvents {
-  const { rest } = handlers
-  let state: 'head' | 'rest' | 'overlong' = 'head'
-  const head = lineEvents(
-    {
-      onLine(line) {
-        state = 'rest'
-        handlers.onHead(line)
-      },
-      onOverlong() {
-        state = 'overlong'
-        handlers.onOverlong()
-      },
-      onOver() {},
-    },
-    maxLineBytes,
-  )
-  return {
-    onData(chunk) {
-      if (state === 'rest') {
-        rest.onData(chunk)
-        return
-      }
-      if (state === 'overlong') return
-      const end = chunk.bytes.indexOf(NEWLINE)
-      const headBytes = end === -1 ? chunk.bytes.length : end + 1
-      head.onData({ bytes: chunk.bytes.subarray(0, headBytes), hold: () => () => {} })
-      if (headBytes === chunk.bytes.length) return
-      rest.onData({ bytes: chunk.bytes.subarray(headBytes), hold: () => chunk.hold() })
-    },
-    onEnd: () => rest.onEnd(),
-    onReset: (code) => rest.onReset(code),
-    onDrain: () => rest.onDrain(),
-    onClose: () => rest.onClose?.(),
-  }
-}
-
 /** One JSON value as a line. */
 export function encodeLine(value: unknown): Uint8Array {
   return Buffer.from(`${JSON.stringify(value)}\n`)

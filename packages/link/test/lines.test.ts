@@ -1,6 +1,6 @@
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
-import { encodeLine, headEvents, lineEvents } from '../src/lines.ts'
+import { expect, test } from 'vitest'
+import { encodeLine, lineEvents } from '../src/lines.ts'
 
 const MOST = 1_000
 
@@ -54,53 +54,4 @@ test('a line at the bound is read, and what has no end is not', () => {
 
 test('a value becomes one line', () => {
   expect(Buffer.from(encodeLine({ text: 'two\nlines' })).toString()).toBe('{"text":"two\\nlines"}\n')
-})
-
-describe('one line and then bytes', () => {
-  function read(bytes: Uint8Array, sizes: readonly number[]) {
-    const heads: string[] = []
-    const rest: Uint8Array[] = []
-    let overlong = 0
-    let ends = 0
-    const events = headEvents(
-      {
-        onHead: (line) => heads.push(line),
-        onOverlong: () => overlong++,
-        rest: {
-          onData: (chunk) => rest.push(Uint8Array.from(chunk.bytes)),
-          onEnd: () => ends++,
-          onReset() {},
-          onDrain() {},
-        },
-      },
-      MOST,
-    )
-    let from = 0
-    for (const size of [...sizes, bytes.length]) {
-      const piece = Uint8Array.from(bytes.subarray(from, from + size))
-      events.onData({ bytes: piece, hold: () => () => {} })
-      from += size
-    }
-    events.onEnd()
-    return { heads, rest: Buffer.concat(rest), overlong, ends }
-  }
-
-  test('how the bytes are cut never matters, and bytes may look like lines', () => {
-    const body = fc.uint8Array({ maxLength: 40 })
-    const cuts = fc.array(fc.integer({ min: 0, max: 9 }), { maxLength: 20 })
-    fc.assert(
-      fc.property(fc.jsonValue(), body, cuts, (value, bytes, sizes) => {
-        const got = read(Buffer.concat([encodeLine(value), bytes]), sizes)
-        expect(got.heads.map((line) => JSON.stringify(JSON.parse(line)))).toEqual([JSON.stringify(value)])
-        expect(got.rest.equals(bytes)).toBe(true)
-        expect(got).toMatchObject({ overlong: 0, ends: 1 })
-      }),
-    )
-  })
-
-  test('a line without an end is not kept', () => {
-    const got = read(Buffer.alloc(3 * MOST, 'x'), [1, 2, 3])
-    expect(got).toMatchObject({ heads: [], overlong: 1 })
-    expect(got.rest).toHaveLength(0)
-  })
 })

@@ -2,8 +2,6 @@ import { type Chunk, encodeLine, type LinkStream, lineEvents, type StreamEvents 
 import type { Log } from '@cyberun/link/log'
 import {
   type AgentTaskLine,
-  type AttemptProgress,
-  type DeclineReason,
   FieldError,
   parseAgentTaskLine,
   type ResetCode,
@@ -11,66 +9,21 @@ import {
   TASK_LIMITS,
   unreachable,
 } from '@cyberun/protocol'
-import type { TaskLiveEvent } from '../bus.ts'
 import type { Attempt, ChangeAnswer } from '../model/attempt.ts'
 import type { Store } from '../store/store.ts'
 import { AttemptReports, type Report } from './attempt-reports.ts'
-import { createLatest, type Latest } from './latest.ts'
-import type { DispatchLimits } from './limits.ts'
+import { type AttemptEnd, type AttemptState, PLACE_OF } from './attempt-states.ts'
+import { type LiveHost, LiveReports } from './live-reports.ts'
 import { LogCap } from './log-cap.ts'
 
-/** How an attempt is over, as far as this server is concerned. */
-export type AttemptEnd =
-  /** What its agent said last is stored. */
-  | { kind: 'settled'; completed: boolean }
-  | { kind: 'declined'; reason: DeclineReason }
-  /** The agent ended a run that was cancelled. */
-  | { kind: 'cancelled' }
-  /** It was somebody else's already, and the agent was told. */
-  | { kind: 'late' }
-  /** The agent took no stream for it. */
-  | { kind: 'refused'; code: ResetCode }
-  /** The agent broke the protocol, or ended the stream without a result. */
-  | { kind: 'faulty'; message: string }
-  /** Another stream of the same attempt took over, or this server lets go of it. */
-  | { kind: 'dropped' }
-
-export interface AttemptHost {
+export interface AttemptHost extends LiveHost {
   readonly store: Store
   readonly log: Log
-  readonly limits: DispatchLimits
-  now(): number
   /** Something of it was stored. */
-  onStored(attempt: AttemptStream): void
-  onLive(attempt: AttemptStream, event: TaskLiveEvent): void
-  /** At most once in `saveProgressMs`, with the latest. */
-  onProgress(attempt: AttemptStream, progress: AttemptProgress): void
+  onStored(attempt: Attempt): void
   /** Once, last. */
   onOver(attempt: AttemptStream, end: AttemptEnd): void
 }
-
-type State =
-  /** Sent; the agent has not said whether it takes it. */
-  | { kind: 'assigned' }
-  | { kind: 'running' }
-  /** The agent's last word is being stored. */
-  | { kind: 'finishing' }
-  /** Readers see the task cancelled; the agent winds the run down, and nothing of it is stored any more. */
-  | { kind: 'cancelled'; since: number }
-  | { kind: 'adrift' }
-  | { kind: 'over' }
-
-/** The state in which a line may come; the others never may on a stream that carries an attempt already. */
-const PLACE_OF = {
-  accepted: 'assigned',
-  declined: 'assigned',
-  event: 'running',
-  progress: 'running',
-  preview: 'running',
-  finished: 'running',
-  cancelling: undefined,
-  attach: undefined,
-} as const satisfies Record<AgentTaskLine['type'], State['kind'] | undefined>
 
 /**
  * One attempt at one agent, over one stream of its link (docs/protocol.md, "Tasks"). Takes the stream over. Reads what the
@@ -85,10 +38,8 @@ export class AttemptStream {
   readonly #stream: LinkStream
   readonly #reports: AttemptReports
   readonly #logCap: LogCap
-  readonly #progress: Latest<AttemptProgress>
-  readonly #preview: Latest<TaskLiveEvent>
-  readonly #saves: Latest<AttemptProgress>
-  #state: State
+  readonly #live: LiveReports
+  #state: AttemptState
   /** The highest number the agent has used. */
   #sequence: number
   /** What is stored, and what the agent was told is stored. */
@@ -107,11 +58,7 @@ export class AttemptStream {
     this.#stored = this.#sequence
     this.#told = this.#sequence
     this.#logCap = new LogCap({ lines: limits.logLines, characters: limits.logCharacters })
-    this.#progress = createLatest(limits.progressMs, host.now, (progress) =>
-      host.onLive(this, { kind: 'progress', ...progress }),
-    )
-    this.#preview = createLatest(limits.previewMs, host.now, (event) => host.onLive(this, event))
-    this.#saves = createLatest(limits.saveProgressMs, host.now, (progress) => host.onProgress(this, progress))
+    this.#live = new LiveReports(host, about.attempt)
     this.#reports = new AttemptReports({
       ...{ store: host.store, log: host.log, limits, attempt: about.attempt },
       onStored: (answer, reports) => this.#onStored(answer, reports),
@@ -120,7 +67,7 @@ export class AttemptStream {
     about.stream.listen(this.#events())
   }
 
-  get state(): State['kind'] {
+  get state(): AttemptState['kind'] {
     return this.#state.kind
   }
 
@@ -156,7 +103,7 @@ export class AttemptStream {
       case 'finishing':
         this.#state = { kind: 'cancelled', since: this.#host.now() }
         this.#reports.stop()
-        this.#stopLive()
+        this.#live.stop()
         this.#say({ type: 'cancel' })
         return
       case 'adrift':
@@ -251,12 +198,12 @@ export class AttemptStream {
       case 'finished':
         if (!this.#isNext(line.sequence)) return
         this.#state = { kind: 'finishing' }
-        this.#stopLive()
+        this.#live.stop()
         this.#reports.add({ ...line, kind: 'finished' }, characters)
         return
       case 'progress':
       case 'preview':
-        this.#takeLive(line)
+        this.#live.take(line)
         return
       case 'cancelling':
       case 'attach':
@@ -264,16 +211,6 @@ export class AttemptStream {
       default:
         unreachable(line)
     }
-  }
-
-  #takeLive(line: Extract<AgentTaskLine, { type: 'progress' | 'preview' }>): void {
-    if (line.type === 'preview') {
-      this.#preview.offer({ kind: 'preview', content_type: line.content_type, data: line.data })
-      return
-    }
-    const { type: _, ...progress } = line
-    this.#progress.offer(progress)
-    this.#saves.offer(progress)
   }
 
   /** What a run still says while it winds down is acknowledged, so that its agent can forget it, and dropped. */
@@ -319,7 +256,7 @@ export class AttemptStream {
     switch (answer.kind) {
       case 'stored': {
         this.#stored = answer.acknowledged
-        this.#host.onStored(this)
+        this.#host.onStored(this.attempt)
         const last = reports.at(-1)
         if (last?.kind === 'finished') this.#end({ kind: 'settled', completed: answer.status === 'completed' })
         else if (last?.kind === 'declined') this.#end({ kind: 'declined', reason: last.reason })
@@ -366,7 +303,7 @@ export class AttemptStream {
   /** What was reported is still being stored; the agent asks how far that went when it attaches. */
   #drift(): void {
     this.#state = { kind: 'adrift' }
-    this.#stopLive()
+    this.#live.stop()
   }
 
   #fault(message: string): void {
@@ -392,16 +329,10 @@ export class AttemptStream {
   #over(end: AttemptEnd): void {
     if (this.#state.kind === 'over') return
     this.#state = { kind: 'over' }
-    this.#stopLive()
+    this.#live.stop()
     // A dropped stream's last reports are worth storing; of any other end nothing is left to store.
     if (end.kind !== 'dropped') this.#reports.stop()
     this.#host.onOver(this, end)
-  }
-
-  #stopLive(): void {
-    this.#progress.stop()
-    this.#preview.stop()
-    this.#saves.stop()
   }
 
   #isOpen(): boolean {

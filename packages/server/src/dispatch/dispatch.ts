@@ -7,7 +7,8 @@ import { clearRefusals } from '../store/waiting.ts'
 import type { AgentSeat } from './agent-seat.ts'
 import { Assigner } from './assigner.ts'
 import { Attachments } from './attachments.ts'
-import type { AttemptEnd, AttemptHost, AttemptStream } from './attempt-stream.ts'
+import type { AttemptEnd } from './attempt-states.ts'
+import type { AttemptHost, AttemptStream } from './attempt-stream.ts'
 import type { DispatchContext } from './context.ts'
 import { giveUp } from './give-up.ts'
 import { DISPATCH_LIMITS } from './limits.ts'
@@ -170,9 +171,9 @@ class DispatchHere implements Dispatch {
   #attemptHost({ store, bus, log, now }: DispatchOptions, limits: AttemptHost['limits']): AttemptHost {
     return {
       ...{ store, log, now, limits },
-      onStored: ({ attempt: { taskId } }) => bus.publish('task.changed', { taskId }),
-      onLive: ({ attempt: { taskId } }, event) => bus.publish('task.live', { taskId, event }),
-      onProgress: ({ attempt }, progress) =>
+      onStored: ({ taskId }) => bus.publish('task.changed', { taskId }),
+      onLive: ({ taskId }, event) => bus.publish('task.live', { taskId, event }),
+      onProgress: (attempt, progress) =>
         this.#run('attempt.progress_not_saved', () => saveProgress(store, attempt, progress)),
       onOver: (attempt, end) => this.#onOver(attempt, end),
     }

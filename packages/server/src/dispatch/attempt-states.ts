@@ -1,0 +1,41 @@
+import type { AgentTaskLine, DeclineReason, ResetCode } from '@cyberun/protocol'
+
+/** How an attempt is over, as far as this server is concerned. */
+export type AttemptEnd =
+  /** What its agent said last is stored. */
+  | { kind: 'settled'; completed: boolean }
+  | { kind: 'declined'; reason: DeclineReason }
+  /** The agent ended a run that was cancelled. */
+  | { kind: 'cancelled' }
+  /** It was somebody else's already, and the agent was told. */
+  | { kind: 'late' }
+  /** The agent took no stream for it. */
+  | { kind: 'refused'; code: ResetCode }
+  /** The agent broke the protocol, or ended the stream without a result. */
+  | { kind: 'faulty'; message: string }
+  /** Another stream of the same attempt took over, or this server lets go of it. */
+  | { kind: 'dropped' }
+
+/** Where an attempt stands between this server and its agent. */
+export type AttemptState =
+  /** Sent; the agent has not said whether it takes it. */
+  | { kind: 'assigned' }
+  | { kind: 'running' }
+  /** The agent's last word is being stored. */
+  | { kind: 'finishing' }
+  /** Readers see the task cancelled; the agent winds the run down, and nothing of it is stored any more. */
+  | { kind: 'cancelled'; since: number }
+  | { kind: 'adrift' }
+  | { kind: 'over' }
+
+/** The state in which a line may come; the others never may on a stream that carries an attempt already. */
+export const PLACE_OF = {
+  accepted: 'assigned',
+  declined: 'assigned',
+  event: 'running',
+  progress: 'running',
+  preview: 'running',
+  finished: 'running',
+  cancelling: undefined,
+  attach: undefined,
+} as const satisfies Record<AgentTaskLine['type'], AttemptState['kind'] | undefined>
