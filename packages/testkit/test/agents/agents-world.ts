@@ -56,6 +56,8 @@ export interface WorldOptions {
   limits?: Partial<AgentsLimits>
   tls?: { cert: string; key: string }
   host?: string
+  /** An empty PostgreSQL database, in the place of a file. */
+  databaseUrl?: string
 }
 
 export function logInto(lines: string[]): Log {
@@ -67,7 +69,7 @@ export async function agentsWorld(options: WorldOptions = {}): Promise<AgentsWor
   const dir = await temporaryDirectory()
   const lines: string[] = []
   const log = logInto(lines)
-  const store = await openStore({ dataDir: dir, log })
+  const store = await openStore({ dataDir: dir, databaseUrl: options.databaseUrl, log })
   const bus = createLocalBus()
   const now = (): number => Date.now()
   const secret = openServerSecret(join(dir, 'secret.key'))
