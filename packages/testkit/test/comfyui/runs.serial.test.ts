@@ -52,7 +52,7 @@ async function startAgent(agentId: string, url: string): Promise<void> {
   await agent.call('start', { gatewayUrl, agentKey, agentId, stateDir, logLevel: 'info', tools: { comfyui: url } })
   const list = async () => (await client.call('GET /agents', {})).agent_list.filter((row) => row.agent_id === agentId)
   await expect
-    .poll(list, { timeout: 30_000 })
+    .poll(list, { timeout: 60_000 })
     .toEqual([expect.objectContaining({ agent_status: 'idle', tool: 'comfyui', comfyui_version: '0.3.64' })])
 }
 
@@ -135,7 +135,7 @@ test('an agent that is killed finds its run again by the prompt', async () => {
   if (simulated === undefined) throw new Error('the first test starts it')
   simulated.requests.length = 0
   const id = await submit('slow', { color: 5, seconds: 4 })
-  await expect.poll(() => simulated.requests, { timeout: 10_000 }).toContain('POST /prompt')
+  await expect.poll(() => simulated.requests, { timeout: 60_000 }).toContain('POST /prompt')
   await agents.get('first')?.[Symbol.asyncDispose]()
   await startAgent('first', simulated.url)
   expect((await follow(id)).at(-1)?.event).toBe('completed')
@@ -148,7 +148,7 @@ test('an agent that is killed finds its run again by the prompt', async () => {
 test('a task goes to the agent that has its model, and says what it waits for until then', async () => {
   await importGraph('sampled', SAMPLED, { required_models: [MODEL] })
   const id = await submit('sampled')
-  await expect.poll(async () => (await taskOf(id)).waiting_reason, { timeout: 10_000 }).toContain(MODEL)
+  await expect.poll(async () => (await taskOf(id)).waiting_reason, { timeout: 60_000 }).toContain(MODEL)
   const models = join(directory, 'second', 'models', 'checkpoints')
   mkdirSync(models, { recursive: true })
   writeFileSync(join(models, MODEL), 'weights')
@@ -166,9 +166,9 @@ test('a caller’s mistake is not tried again, and a cancelled run leaves ComfyU
     task_error: expect.stringContaining('EmptyImage'),
   })
   const id = await submit('slow', { color: 9, seconds: 60 })
-  await expect.poll(async () => (await taskOf(id)).task_status, { timeout: 10_000 }).toBe('running')
+  await expect.poll(async () => (await taskOf(id)).task_status, { timeout: 60_000 }).toBe('running')
   await client.call('POST /r/tasks/{id}/cancel', { params: { id } })
   expect((await follow(id)).at(-1)?.event).toBe('cancelled')
   const queue = async () => (await fetch(`${comfyuis[0]?.url}/queue`)).json()
-  await expect.poll(queue, { timeout: 10_000 }).toEqual({ queue_running: [], queue_pending: [] })
+  await expect.poll(queue, { timeout: 60_000 }).toEqual({ queue_running: [], queue_pending: [] })
 })

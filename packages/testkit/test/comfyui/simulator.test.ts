@@ -30,6 +30,44 @@ for (const generation of ['ancient', 'classic', 'modern'] satisfies ComfyuiGener
       expect(unknown.text).toContain(generation === 'modern' ? 'missing_node_type' : 'does not exist')
     })
 
+    test('takes a repeated id twice, or refuses it', async () => {
+      await using comfyui = await startComfyui({ baseDirectory: join(directory, generation), generation })
+      const prompt = { 1: EMPTY, 2: { class_type: 'PreviewImage', inputs: { images: ['1', 0] } } }
+      const body = { prompt, prompt_id: '0b9f4c1e-0d0c-4d5e-9a44-1f2f9d2a7c11' }
+      expect(await post(`${comfyui.url}/prompt`, body)).toMatchObject({ status: 200 })
+      expect(await post(`${comfyui.url}/prompt`, body)).toMatchObject({ status: generation === 'modern' ? 409 : 200 })
+      const shouting = { ...body, prompt_id: body.prompt_id.toUpperCase() }
+      expect(await post(`${comfyui.url}/prompt`, shouting)).toMatchObject({
+        status: generation === 'modern' ? 400 : 200,
+      })
+    })
+
+    test('a second socket under one id is deaf when the first ends, until that was mended', async () => {
+      await using comfyui = await startComfyui({ baseDirectory: join(directory, generation), generation })
+      const dial = async (): Promise<{ socket: WebSocket; heard: string[] }> => {
+        const socket = new WebSocket(`${comfyui.url.replace('http', 'ws')}/ws?clientId=same`)
+        const heard: string[] = []
+        socket.onmessage = ({ data }) => heard.push(String(data))
+        await expect.poll(() => heard.length, { timeout: 20_000 }).toBeGreaterThan(0)
+        return { socket, heard }
+      }
+      const [first, second] = [await dial(), await dial()]
+      await new Promise((resolve) => {
+        first.socket.onclose = resolve
+        first.socket.close()
+      })
+      const prompt = { 1: EMPTY, 2: { class_type: 'PreviewImage', inputs: { images: ['1', 0] } } }
+      const hears = async (): Promise<boolean> => {
+        const { text } = await post(`${comfyui.url}/prompt`, { prompt, client_id: 'same' })
+        const history = async () => (await fetch(`${comfyui.url}/history/${JSON.parse(text).prompt_id}`)).text()
+        await expect.poll(history, { timeout: 20_000 }).toContain('execution_success')
+        return second.heard.splice(0).some((message) => message.includes('execution_success'))
+      }
+      // The server may see the end of the first a moment after its client.
+      await expect.poll(hears, { timeout: 20_000 }).toBe(generation === 'modern')
+      second.socket.close()
+    })
+
     test('a foreign page is refused', async () => {
       await using comfyui = await startComfyui({ baseDirectory: join(directory, generation), generation })
       const answered = await fetch(`${comfyui.url}/queue`, { headers: { origin: 'http://evil.example' } })

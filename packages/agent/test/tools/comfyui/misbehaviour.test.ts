@@ -7,19 +7,17 @@ import { createComfyuiTool } from '../../../src/tools/comfyui/comfyui.ts'
 import { AgentStopping } from '../../../src/tools/tool.ts'
 import * as graphs from './graphs.ts'
 import { inputPlaceholder, TEST_DEPS, TestRun } from './test-run.ts'
-import { QUICK, startWorld, type World } from './world.ts'
+import { eventually, QUICK, startWorld, type World } from './world.ts'
 
 /** Everything ComfyUI is known to do wrong, one switch of the simulator after the other. */
 
 /** Resolves when the run's prompt is the one that runs. */
 async function running(world: World, testRun: TestRun): Promise<void> {
-  await expect
-    .poll(async () => {
-      const response = await fetch(`${world.comfyui.url}/queue`)
-      const queue = (await response.json()) as { queue_running: [number, string][] }
-      return queue.queue_running.some(([, id]) => id === testRun.remembered?.['prompt_id'])
-    })
-    .toBe(true)
+  await eventually(async () => {
+    const response = await fetch(`${world.comfyui.url}/queue`)
+    const queue = (await response.json()) as { queue_running: [number, string][] }
+    return queue.queue_running.some(([, id]) => id === testRun.remembered?.['prompt_id'])
+  }).toBe(true)
 }
 
 const post = (world: World, path: string, body: unknown): Promise<Response> =>
@@ -68,15 +66,13 @@ describe('the socket', () => {
     test(`a new one is not deaf (${generation})`, async () => {
       await using world = await startWorld({ generation })
       world.comfyui.cutSockets()
-      await expect.poll(world.health).toEqual({ state: 'ready' })
+      await eventually(world.health).toEqual({ state: 'ready' })
       for (const _ of Array(3)) {
-        await expect
-          .poll(async () => {
-            using testRun = new TestRun(graphs.sleeps(graphs.freshColor(), 0.05))
-            await world.run(testRun)
-            return testRun.reports.length > 0 && testRun.notes.length === 0
-          })
-          .toBe(true)
+        await eventually(async () => {
+          using testRun = new TestRun(graphs.sleeps(graphs.freshColor(), 0.05))
+          await world.run(testRun)
+          return testRun.reports.length > 0 && testRun.notes.length === 0
+        }).toBe(true)
       }
     })
   }
@@ -378,7 +374,7 @@ describe('memory', () => {
     await world.comfyui.kill()
     world.comfyui.faults.gpuFault = false
     await world.comfyui.start()
-    await expect.poll(world.health).toEqual({ state: 'ready' })
+    await eventually(world.health).toEqual({ state: 'ready' })
   })
 })
 
@@ -393,16 +389,18 @@ describe('cancelling', () => {
     expect(await ended).toEqual({ kind: 'cancelled' })
   })
 
-  test('a waiting prompt, where interrupts hit whatever runs: the neighbour lives', async () => {
-    await using world = await startWorld({ generation: 'ancient' })
-    await post(world, '/prompt', { prompt: graphs.sleeps(2, 60), client_id: 'neighbour' })
-    using testRun = new TestRun(graphs.saves(1))
-    const ended = world.run(testRun)
-    await expect.poll(() => testRun.positions).toEqual([1])
-    testRun.cancel()
-    expect(await ended).toEqual({ kind: 'cancelled' })
-    expect(world.asked('POST /interrupt')).toBe(0)
-  })
+  for (const kind of [{ generation: 'ancient' }, { faults: { interruptHitsNeighbour: true } }] as const) {
+    test(`a waiting prompt, where interrupts hit whatever runs, leaves the neighbour alone: ${Object.keys(kind)}`, async () => {
+      await using world = await startWorld(kind)
+      await post(world, '/prompt', { prompt: graphs.sleeps(2, 60), client_id: 'neighbour' })
+      using testRun = new TestRun(graphs.saves(1))
+      const ended = world.run(testRun)
+      await eventually(() => testRun.positions).toEqual([1])
+      testRun.cancel()
+      expect(await ended).toEqual({ kind: 'cancelled' })
+      expect(world.asked('POST /interrupt')).toBe(0)
+    })
+  }
 
   test('a node that never ends: given up at the last step, and the machine unhealthy while it holds on', async () => {
     await using world = await startWorld()
@@ -416,7 +414,7 @@ describe('cancelling', () => {
     await world.comfyui.kill()
     world.comfyui.faults.freezeAt = ''
     await world.comfyui.start()
-    await expect.poll(world.health).toEqual({ state: 'ready' })
+    await eventually(world.health).toEqual({ state: 'ready' })
   })
 
   test('before its turn', async () => {
@@ -453,14 +451,15 @@ describe('a ComfyUI that answers and does not work', () => {
     world.comfyui.faults.deadWorker = 'holding'
     using testRun = new TestRun(graphs.saves(1))
     const ended = world.run(testRun)
-    await expect
-      .poll(world.health, { timeout: 10_000 })
-      .toMatchObject({ state: 'unhealthy', reason: expect.stringMatching(/dead worker or a frozen node/) })
+    await eventually(world.health).toMatchObject({
+      state: 'unhealthy',
+      reason: expect.stringMatching(/dead worker or a frozen node/),
+    })
     expect(await ended).toMatchObject({ kind: 'failed', code: 'engine_stuck', fault: 'infrastructure' })
     await world.comfyui.kill()
     world.comfyui.faults.deadWorker = 'no'
     await world.comfyui.start()
-    await expect.poll(world.health).toEqual({ state: 'ready' })
+    await eventually(world.health).toEqual({ state: 'ready' })
   })
 
   test('a worker that died between two prompts', async () => {
@@ -483,7 +482,7 @@ describe('a ComfyUI that answers and does not work', () => {
     world.comfyui.faults.freezeAt = 'TestSleep'
     using testRun = new TestRun(graphs.sleeps(1, 1))
     const ended = world.run(testRun)
-    await expect.poll(world.health, { timeout: 10_000 }).toMatchObject({ state: 'unhealthy' })
+    await eventually(world.health).toMatchObject({ state: 'unhealthy' })
     expect(await ended).toMatchObject({ kind: 'failed', code: 'engine_stuck' })
   })
 
@@ -511,9 +510,10 @@ describe('a ComfyUI that answers and does not work', () => {
     await world.comfyui.kill()
     world.comfyui.faults.freezeAt = 'EmptyImage'
     await world.comfyui.start()
-    await expect
-      .poll(world.health, { timeout: 10_000 })
-      .toMatchObject({ state: 'unhealthy', reason: expect.stringContaining('smallest prompt') })
+    await eventually(world.health).toMatchObject({
+      state: 'unhealthy',
+      reason: expect.stringContaining('smallest prompt'),
+    })
   })
 
   test('one that does not answer', async () => {

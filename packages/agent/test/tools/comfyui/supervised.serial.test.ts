@@ -11,6 +11,7 @@ import { comfyuiArguments, comfyuiEnvironment } from '../../../src/tools/comfyui
 import type { Tool, ToolHealth } from '../../../src/tools/tool.ts'
 import * as graphs from './graphs.ts'
 import { TEST_DEPS, TestRun } from './test-run.ts'
+import { eventually } from './world.ts'
 
 /** A ComfyUI that the agent starts itself: the simulator as a process, watched with the times that users have. */
 
@@ -70,7 +71,7 @@ function processOn(port: number): number {
 }
 
 async function ready(supervised: Supervised): Promise<void> {
-  await expect.poll(supervised.health, { timeout: 60_000 }).toEqual({ state: 'ready' })
+  await eventually(supervised.health).toEqual({ state: 'ready' })
 }
 
 describe('a supervised ComfyUI', () => {
@@ -91,7 +92,7 @@ describe('a supervised ComfyUI', () => {
     await ready(supervised)
     using testRun = new TestRun(graphs.sleeps(1, 60))
     const ended = supervised.tool.run(testRun, testRun.signal)
-    await expect.poll(() => testRun.reports.length).toBeGreaterThan(0)
+    await eventually(() => testRun.reports.length).toBeGreaterThan(0)
     const before = performance.now()
     process.kill(supervised.pid(), 'SIGKILL')
     expect(await ended).toMatchObject({
@@ -111,7 +112,7 @@ describe('a supervised ComfyUI', () => {
     await supervised.setFaults({ freezeAt: 'TestSleep' })
     using testRun = new TestRun(graphs.sleeps(1, 60))
     const ended = supervised.tool.run(testRun, testRun.signal)
-    await expect.poll(() => testRun.reports.length).toBeGreaterThan(0)
+    await eventually(() => testRun.reports.length).toBeGreaterThan(0)
     const frozen = supervised.pid()
     const before = performance.now()
     testRun.cancel('kill')
@@ -123,11 +124,12 @@ describe('a supervised ComfyUI', () => {
 
   test('a program that does not exist, or ends at once, is told', async () => {
     await using absent = await supervise('/no/such/program')
-    await expect.poll(absent.health).toMatchObject({ state: 'unhealthy', reason: expect.stringContaining('ENOENT') })
+    await eventually(absent.health).toMatchObject({ state: 'unhealthy', reason: expect.stringContaining('ENOENT') })
     await using failing = await supervise('/bin/false')
-    await expect
-      .poll(failing.health)
-      .toMatchObject({ state: 'unhealthy', reason: expect.stringContaining('exit code 1') })
+    await eventually(failing.health).toMatchObject({
+      state: 'unhealthy',
+      reason: expect.stringContaining('exit code 1'),
+    })
   })
 
   test('a dead worker and a frozen node are noticed within 30 s, a silent node that works is left alone', async () => {
