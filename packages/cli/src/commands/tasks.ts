@@ -91,7 +91,7 @@ export async function followEvents(
 ): Promise<ExitName> {
   const { client } = await connect(context, 'key')
   const interrupted = onInterrupt()
-  if (options.output !== undefined && !context.json) {
+  if (options.output !== undefined) {
     return watch(context, client, id, resolve(context.cwd, options.output), createTaskView(context), interrupted)
   }
   let exit: ExitName = 'ok'

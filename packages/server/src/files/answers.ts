@@ -43,6 +43,19 @@ export class DoorError extends ApiError {
   }
 }
 
+/** Nobody is there to be answered. */
+export class ClientLeftError extends Error {
+  override readonly name = 'ClientLeftError'
+}
+
+/** A client that hangs up in the middle of its upload ends the reading of it with one of these. */
+const HUNG_UP = ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE', 'ERR_STREAM_DESTROYED']
+
+/** Whether what was thrown is only that the client has left. */
+export function hasLeft(error: unknown): boolean {
+  return error instanceof ClientLeftError || HUNG_UP.includes((error as NodeJS.ErrnoException).code ?? '')
+}
+
 /** What to tell the caller of whatever was thrown. */
 export function toDoorError(error: unknown): ApiError {
   if (error instanceof ApiError) return error
@@ -67,7 +80,7 @@ export function answerError(
   error: ApiError,
   mostDropped: number,
 ): void {
-  if (response.headersSent || request.destroyed) {
+  if (response.headersSent || request.socket.destroyed) {
     response.destroy()
     return
   }

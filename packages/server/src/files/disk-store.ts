@@ -1,5 +1,4 @@
 import { createHash, type Hash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { type FileHandle, mkdir, open, opendir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Reach } from './fail-points.ts'
@@ -162,8 +161,17 @@ async function hashKept(path: string, from: number, hash: Hash): Promise<number>
   return size
 }
 
+/** One buffer for all pieces: a new one for each would be 2 GiB of garbage for a file of 2 GiB. */
 async function* readLazily(path: string, range: ByteRange | undefined): AsyncGenerator<Uint8Array> {
-  yield* createReadStream(path, { ...range, highWaterMark: READ_BYTES })
+  await using file = await open(path, 'r')
+  const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  const end = range === undefined ? Number.POSITIVE_INFINITY : range.end + 1
+  for (let position = range?.start ?? 0; position < end; ) {
+    const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, end - position), position)
+    if (bytesRead === 0) return
+    position += bytesRead
+    yield buffer.subarray(0, bytesRead)
+  }
 }
 
 /** The kernel may take a part of what it is given, on a disk that is nearly full. */

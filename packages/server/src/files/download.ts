@@ -1,8 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { pipeline } from 'node:stream/promises'
 import { ApiError } from '@cyberun/api'
 import { type Artifact, findArtifact } from '../store/files.ts'
-import { DoorError } from './answers.ts'
+import { ClientLeftError, DoorError } from './answers.ts'
 import { attachmentOf } from './content-disposition.ts'
 import type { FileContext } from './context.ts'
 import { type RangeAnswer, readRange } from './range.ts'
@@ -34,9 +33,10 @@ export async function sendArtifact(
     })
   }
   const range = wanted.kind === 'part' ? wanted.range : undefined
-  const bytes = await objects.read(artifact.objectKey, range)
-  if (!bytes) throw gone()
   const length = range ? range.end - range.start + 1 : artifact.size
+  const hasBody = method === 'GET' && length > 0
+  const bytes = hasBody ? await objects.read(artifact.objectKey, range) : undefined
+  if (hasBody && !bytes) throw gone()
   response.writeHead(range ? 206 : 200, {
     'content-type': artifact.contentType,
     'content-disposition': attachmentOf(artifact.fileName),
@@ -44,8 +44,24 @@ export async function sendArtifact(
     'last-modified': new Date(artifact.createdAt).toUTCString(),
     ...(range && { 'content-range': `bytes ${range.start}-${range.end}/${artifact.size}` }),
   })
-  if (method === 'HEAD' || length === 0) response.end()
-  else await pipeline(bytes, response)
+  for await (const piece of bytes ?? []) await sendPiece(response, piece)
+  response.end()
+}
+
+/** Resolves when the kernel has the piece, whose buffer is then used again. Rejects when the client has left. */
+function sendPiece(response: ServerResponse, piece: Uint8Array): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const onClose = () => reject(new ClientLeftError('the client has left'))
+  if (response.destroyed) onClose()
+  else {
+    response.once('close', onClose)
+    response.write(piece, (error) => {
+      response.off('close', onClose)
+      if (error) onClose()
+      else resolve()
+    })
+  }
+  return promise
 }
 
 /** Range means GET only, and only for the bytes that If-Range names. */

@@ -1,13 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ApiError } from '@cyberun/api'
-import { answerError, answerPreflight, beginDoorResponse, DoorError, toDoorError } from './answers.ts'
+import { answerError, answerPreflight, beginDoorResponse, DoorError, hasLeft, toDoorError } from './answers.ts'
 import { FILES_PATH, type FileContext, readFilePath } from './context.ts'
 import { sendArtifact } from './download.ts'
 import type { SignedMethod } from './signed-urls.ts'
 import { Uploads } from './upload.ts'
 
 /** A client that moves no byte for so long is cut off. */
-const IDLE_MS = 60_000
+export const IDLE_MS = 60_000
 
 /**
  * Answers requests below `/files/`: `PUT` of an input, `GET` and `HEAD` of an artifact, each with a signed URL and with
@@ -50,8 +50,8 @@ export class FileDoor {
       await this.#route(request, response)
     } catch (error) {
       const shown = toDoorError(error)
-      const wasCut = request.destroyed && !request.complete
-      if (shown.code === 'internal' && !wasCut) this.#context.log.error({ error: shown.cause }, 'files.request_failed')
+      if (hasLeft(error)) this.#context.log.debug({ method: request.method }, 'files.client_left')
+      else if (shown.code === 'internal') this.#context.log.error({ error: shown.cause }, 'files.request_failed')
       answerError(request, response, shown, this.#context.limits.maxInputBytes)
     } finally {
       request.setTimeout(0)

@@ -33,8 +33,8 @@ export interface FilesOptions {
 }
 
 /** Time to begin an upload or a download; one that has begun may take longer. */
-const UPLOAD_URL_MS = 60 * 60_000
-const DOWNLOAD_URL_MS = 60 * 60_000
+export const UPLOAD_URL_MS = 60 * 60_000
+export const DOWNLOAD_URL_MS = 60 * 60_000
 
 /** Starts the part that moves and keeps files. */
 export function createFiles(options: FilesOptions): Files {

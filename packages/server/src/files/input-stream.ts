@@ -51,7 +51,7 @@ async function send(
   const { fileName, contentType, size, sha256 } = input
   const answer: InputAnswer = { type: 'file', file_name: fileName, content_type: contentType, size, sha256 }
   await channel.write(encodeLine(answer))
-  for await (const piece of bytes) await channel.write(piece)
+  for await (const piece of bytes) await channel.write(Uint8Array.from(piece))
 }
 
 async function readRequest(channel: StreamChannel): Promise<InputRequest | InputAnswer> {

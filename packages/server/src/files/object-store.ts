@@ -47,7 +47,10 @@ export interface ObjectStore {
   write(key: ObjectKey, source: AsyncIterable<Uint8Array>, options: WriteOptions): Promise<StagedObject>
   /** How many bytes of a cut write `write` can go on from; 0 where a store cannot. */
   resumableBytes(name: string): Promise<number>
-  /** The bytes, or undefined when there is no such object. Nothing is held open before the first piece is asked for. */
+  /**
+   * The bytes, or undefined when there is no such object. Each piece is valid until the next is asked for. Iterate it:
+   * what is open behind it is closed at the end or when the loop is left.
+   */
   read(key: ObjectKey, range?: ByteRange): Promise<AsyncIterable<Uint8Array> | undefined>
   /** Harmless for an object that is not there. */
   delete(key: ObjectKey): Promise<void>

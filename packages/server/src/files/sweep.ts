@@ -1,13 +1,13 @@
 import { forgetExpiredFiles, knownObjectKeys } from '../store/files.ts'
 import type { FileContext } from './context.ts'
 
-const SWEEP_MS = 60_000
+export const SWEEP_MS = 60_000
 const PAGE_FILES = 500
 /**
  * An object without a row, or bytes of a write that nobody goes on with, may still be in the hands of a transfer; after
  * this time without a new byte they are not.
  */
-const LEFT_BEHIND_MS = 60 * 60_000
+export const LEFT_BEHIND_MS = 60 * 60_000
 /** Looking through every object is worth it seldom: only a killed process leaves one behind. */
 const ORPHANS_MS = 30 * 60_000
 

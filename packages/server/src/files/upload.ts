@@ -49,7 +49,9 @@ export class Uploads {
     const { store, objects, limits, log, now, newId, reach } = this.#context
     const { fileKey, size } = input
     const objectKey = `in-${newId()}`
-    const staged = await objects.write(objectKey, request, { maxBytes: size, resume: { name: fileKey, from: start } })
+    // A write that fails must leave the connection, on which the client is told why.
+    const body: AsyncIterable<Uint8Array> = request.iterator({ destroyOnReturn: false })
+    const staged = await objects.write(objectKey, body, { maxBytes: size, resume: { name: fileKey, from: start } })
     if (staged.size !== size) {
       // Node ends a body short of its Content-Length with an error, so the bytes kept before were not what they were.
       await staged.discard()

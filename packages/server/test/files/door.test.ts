@@ -1,20 +1,28 @@
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
 import { request as httpRequest } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createLog } from '@cyberun/link/log'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
+import { parseS3Url } from '../../src/files/s3-place.ts'
+import { openS3Store } from '../../src/files/s3-store.ts'
+import { sweepFiles } from '../../src/files/sweep.ts'
 import { commitArtifact, findInput } from '../../src/store/files.ts'
 import { type FilesWorld, openFilesWorld, sha256 } from './files-world.ts'
+import { startBucket } from './object-stores.ts'
 
 const directories: string[] = []
 afterAll(() => Promise.all(directories.map((directory) => rm(directory, { recursive: true }))))
 
 let world: FilesWorld
+const logged: string[] = []
+const log = createLog({ level: 'debug', format: 'json', write: (line) => logged.push(line) })
 beforeEach(async () => {
   const directory = await mkdtemp(join(tmpdir(), 'cyberun-files-'))
   directories.push(directory)
-  world = await openFilesWorld({ directory })
+  logged.length = 0
+  world = await openFilesWorld({ directory, log })
 })
 afterEach(() => world[Symbol.asyncDispose]())
 
@@ -57,14 +65,15 @@ async function storedKeys(): Promise<string[]> {
   return keys
 }
 
+async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes
+}
+
 /** An artifact with these bytes, committed. */
 async function artifact(bytes: Uint8Array, about: { fileName?: string; contentType?: string } = {}): Promise<string> {
   const attempt = await world.runningTask()
   const objectKey = `out-${attempt.taskId}`
-  async function* source() {
-    yield bytes
-  }
-  const staged = await world.objects.write(objectKey, source(), { maxBytes: bytes.length })
+  const staged = await world.objects.write(objectKey, only(bytes), { maxBytes: bytes.length })
   await staged.commit()
   const made = await commitArtifact(world.store, attempt, {
     ...{ artifactId: attempt.taskId, key: 'k', fileName: 'out.png', contentType: 'image/png', ...about },
@@ -251,6 +260,46 @@ test('a page of any origin may ask', async () => {
   expect(response.status).toBe(204)
   expect(response.headers.get('access-control-allow-methods')).toContain('PUT')
   expect(response.headers.get('access-control-allow-headers')).toContain('if-none-match')
+})
+
+test('a full disk is told, nothing is left of the file, and the next try may work', async () => {
+  const { fileKey, uploadUrl, uploadHeaders } = await world.presign(10)
+  // Whatever is written there, the kernel answers that there is no space.
+  const staged = join(directories.at(-1) ?? '', 'files', 'staged')
+  await symlink('/dev/full', join(staged, fileKey))
+  expect(await errorOf(await put(uploadUrl, uploadHeaders, BYTES))).toEqual({ status: 507, code: 'storage_full' })
+  expect(await readdir(staged)).toEqual([])
+  expect(await storedKeys()).toEqual([])
+  expect((await put(uploadUrl, uploadHeaders, BYTES)).status).toBe(200)
+})
+
+test('a client that leaves is no error', async () => {
+  const url = await artifact(Buffer.alloc(20_000_000))
+  const response = await fetch(url)
+  await response.body?.getReader().cancel()
+  await put((await world.presign(10)).uploadUrl, {}, BYTES)
+  await expect.poll(() => logged.filter((line) => line.includes('files.client_left'))).toHaveLength(1)
+  expect(logged.filter((line) => line.includes('"level":"error"'))).toEqual([])
+})
+
+test('the same holds with a bucket behind it', async () => {
+  await using bucket = await startBucket()
+  await world[Symbol.asyncDispose]()
+  const directory = directories.at(-1) ?? ''
+  world = await openFilesWorld({ directory, log, objects: await openS3Store(parseS3Url(bucket.url)) })
+  const { uploadUrl, uploadHeaders } = await world.presign(10)
+  expect((await put(uploadUrl, uploadHeaders, BYTES)).status).toBe(200)
+  expect((await put(uploadUrl, uploadHeaders, BYTES)).status).toBe(412)
+  const bytes = Buffer.alloc(9_000_000, 'abc')
+  const url = await artifact(bytes)
+  expect(sha256(Buffer.from(await (await fetch(url)).arrayBuffer()))).toBe(sha256(bytes))
+  expect(await (await fetch(url, { headers: { range: 'bytes=3-5' } })).text()).toBe('abc')
+  expect((await fetch(url, { method: 'HEAD' })).headers.get('content-length')).toBe('9000000')
+  await world.objects.write('out-orphan', only(BYTES), { maxBytes: 10 }).then((staged) => staged.commit())
+  expect(await sweepFiles(world.context, Date.now() + 60_000)).toMatchObject({ expired: 0, orphans: 1 })
+  world.pass(8 * 24 * 60 * 60_000)
+  expect(await sweepFiles(world.context, 0)).toMatchObject({ expired: 2 })
+  expect(await storedKeys()).toEqual([])
 })
 
 test('a file beyond the limit is refused before it is sent', async () => {

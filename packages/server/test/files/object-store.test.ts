@@ -29,7 +29,10 @@ async function get(
   range?: { start: number; end: number },
 ): Promise<Buffer | undefined> {
   const bytes = await store.read(key, range)
-  return bytes && Buffer.concat(await collect(bytes))
+  if (!bytes) return undefined
+  const copies: Uint8Array[] = []
+  for await (const piece of bytes) copies.push(Uint8Array.from(piece))
+  return Buffer.concat(copies)
 }
 
 async function keys(store: ObjectStore): Promise<string[]> {
