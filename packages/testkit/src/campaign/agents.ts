@@ -3,14 +3,17 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { agentHello, openMachineKey } from '@cyberun/agent'
 import { dialLink } from '@cyberun/link'
+import type { AttemptName } from '@cyberun/protocol'
 import type { Child } from '../child.ts'
 import { type FaultRelay, startFaultRelay } from '../fault-relay.ts'
 import type { AgentVerbs } from '../processes/agent.ts'
 import { startAgentProcess } from '../processes.ts'
 import type { AgentRun } from './history.ts'
+import { writeStale } from './stale-writes.ts'
 
 const SLOTS = 4
 const AGAIN_MS = 500
+const DIAL_MS = 10_000
 
 /** Writes what it was given into the log and a file, and takes its time. */
 const NAP = {
@@ -89,8 +92,11 @@ export class CampaignAgent implements AsyncDisposable {
     }
   }
 
-  /** Dials a second link as the same machine, which evicts the first, and hangs up. It claims to have no attempt. */
-  async dialTwice(): Promise<void> {
+  /**
+   * Dials a second link as the same machine, which evicts the first, claims to have no attempt, and reports the ends of
+   * `stale` ones. Resolves with how many of those reports were refused.
+   */
+  async dialTwice(stale: readonly AttemptName[]): Promise<number> {
     const machine = await openMachineKey(this.#stateDir)
     const stats = { comfyui_version: null, pytorch_version: null, os_type: 'linux', gpu_devices: [] }
     const facts = { agentId: this.agentId, labels: [], systemStats: stats }
@@ -102,10 +108,19 @@ export class CampaignAgent implements AsyncDisposable {
         stream.reset('unsupported')
         return undefined
       },
-      signal: AbortSignal.timeout(2_000),
+      signal: AbortSignal.timeout(DIAL_MS),
     })
-    await delay(200)
-    link.close({ code: 'done', message: 'the second link has done its work' })
+    try {
+      return await writeStale(link, stale)
+    } finally {
+      link.close({ code: 'done', message: 'the second link has done its work' })
+    }
+  }
+
+  /** For good: nothing starts it again. Its relay goes on. */
+  async retire(): Promise<void> {
+    this.#isOver = true
+    await this.#child?.[Symbol.asyncDispose]()
   }
 
   /** What the agent wrote down, over all its lives. */
@@ -116,8 +131,7 @@ export class CampaignAgent implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isOver = true
-    await this.#child?.[Symbol.asyncDispose]()
+    await this.retire()
     await this.relay[Symbol.asyncDispose]()
   }
 }

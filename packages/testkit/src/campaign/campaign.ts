@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Clients } from './clients.ts'
 import { type FaultKind, planFaults, randomOf } from './faults.ts'
-import { checkHistory, type History, staleEnds, type Violation } from './history.ts'
+import { checkHistory, type History, type Violation } from './history.ts'
 import { CampaignWorld } from './world.ts'
 
 export interface CampaignOptions {
@@ -27,8 +27,8 @@ export interface CampaignReport {
   statuses: Partial<Record<string, number>>
   /** Attempts after the first, over all tasks. */
   assignedAgain: number
-  /** Ends of runs that came too late, and were refused. */
-  staleEnds: number
+  /** Reports of attempts that were given to another, once everything had ended: written, and refused as late. */
+  stale: { written: number; refused: number }
   violations: Violation[]
 }
 
@@ -60,6 +60,7 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRep
   await untilSettled(submitting, say)
 
   const runs = world.agents.flatMap((agent) => agent.runs())
+  const stale = await world.writeAllStale()
   const stored = await submitting.readAll()
   const history: History = { accepted: submitting.accepted, seen: submitting.seen, stored, runs }
   const violations = checkHistory(history)
@@ -67,7 +68,7 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRep
     join(directory, 'history.json'),
     JSON.stringify({ ...history, accepted: [...history.accepted], stored: [...stored] }),
   )
-  return reportOf(history, violations, done)
+  return { ...reportOf(history, violations, done), stale }
 }
 
 /** One after the other, each lasting as long as it does: several are under way at once. */
@@ -102,7 +103,11 @@ async function untilSettled(clients: Clients, say: (line: string) => void): Prom
   }
 }
 
-function reportOf(history: History, violations: Violation[], done: Map<FaultKind, number>): CampaignReport {
+function reportOf(
+  history: History,
+  violations: Violation[],
+  done: Map<FaultKind, number>,
+): Omit<CampaignReport, 'stale'> {
   const statuses: Record<string, number> = {}
   let assignedAgain = 0
   for (const { status, events } of history.stored.values()) {
@@ -115,7 +120,6 @@ function reportOf(history: History, violations: Violation[], done: Map<FaultKind
     faultsDone: [...done.values()].reduce((sum, count) => sum + count, 0),
     statuses,
     assignedAgain,
-    staleEnds: staleEnds(history),
     violations,
   }
 }

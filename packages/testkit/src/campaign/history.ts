@@ -131,13 +131,3 @@ function outputFault({ task, text }: Judged): string | undefined {
 function failureFault({ status, retryCount, maxRetries }: StoredTask): string | undefined {
   return status === 'failed' && retryCount < maxRetries ? `after ${retryCount} of ${maxRetries} retries` : undefined
 }
-
-/** Runs that ended on an agent and were not what the server kept: each was a stale write that it refused. */
-export function staleEnds({ runs, stored }: History): number {
-  return runs.filter(({ what, taskId, fence, agentId }) => {
-    const task = stored.get(taskId)
-    if (what === 'accepted' || task === undefined) return false
-    const last = task.events.filter(({ status }) => status === 'queued').length
-    return fence !== last || agentId !== task.agentId || (task.status === 'cancelled' && what !== 'cancelled')
-  }).length
-}

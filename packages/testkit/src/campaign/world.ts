@@ -2,16 +2,19 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Client, createClient } from '@cyberun/api/client'
+import type { AttemptName } from '@cyberun/protocol'
 import type { Child } from '../child.ts'
 import { type Postgres, startPostgres } from '../postgres.ts'
 import type { ServerVerbs, StartedServer } from '../processes/server.ts'
 import { startServerProcess } from '../processes.ts'
 import { CampaignAgent, compileCache } from './agents.ts'
 import type { FaultKind, PlannedFault } from './faults.ts'
+import type { AgentRun } from './history.ts'
 import { mountSmallDisk, type SmallDisk } from './small-disk.ts'
 
 const DISK_BYTES = 192 * 1024 * 1024
 const AGAIN_MS = 200
+const STALE_AT_ONCE = 16
 
 /** How long faults last, in milliseconds: from the shortest to the longest of a kind. */
 const LASTS = {
@@ -111,7 +114,7 @@ export class CampaignWorld implements AsyncDisposable {
           agent.relay.heal()
         })
       case 'duplicate_link':
-        return whileBusy(agent, () => agent.dialTwice().catch(() => {}))
+        return whileBusy(agent, () => this.#writeStale(agent))
       case 'kill_server':
       case 'stop_server_past_lease':
         return this.#hitServer(kind, extent)
@@ -120,6 +123,28 @@ export class CampaignWorld implements AsyncDisposable {
       case 'fill_disk':
         return this.#fillDisk(extent)
     }
+  }
+
+  /** While work goes on: what was refused is counted in the end, when nothing else can be the reason. */
+  async #writeStale(agent: CampaignAgent): Promise<void> {
+    const stale = staleAttempts(this.agents.flatMap((each) => each.runs())).filter(
+      (run) => run.agentId === agent.agentId,
+    )
+    await agent.dialTwice(stale.slice(-STALE_AT_ONCE).map(nameOf)).catch(() => {})
+  }
+
+  /** Has every attempt that was given to another reported once more by the agent that had it, now that all have ended. */
+  async writeAllStale(): Promise<{ written: number; refused: number }> {
+    const stale = staleAttempts(this.agents.flatMap((each) => each.runs()))
+    let refused = 0
+    for (const agent of this.agents) {
+      await agent.retire()
+      const own = stale.filter((run) => run.agentId === agent.agentId)
+      for (let at = 0; at < own.length; at += STALE_AT_ONCE) {
+        refused += await agent.dialTwice(own.slice(at, at + STALE_AT_ONCE).map(nameOf))
+      }
+    }
+    return { written: stale.length, refused }
   }
 
   async #hitServer(kind: 'kill_server' | 'stop_server_past_lease', extent: number): Promise<boolean> {
@@ -215,6 +240,18 @@ export class CampaignWorld implements AsyncDisposable {
     await this.#postgres?.[Symbol.asyncDispose]()
     this.#disk?.[Symbol.dispose]()
   }
+}
+
+/** Attempts after which their task had another, as the journals tell. */
+function staleAttempts(runs: readonly AgentRun[]): AgentRun[] {
+  const accepted = runs.filter(({ what }) => what === 'accepted')
+  const last = new Map<string, number>()
+  for (const { taskId, fence } of accepted) last.set(taskId, Math.max(fence, last.get(taskId) ?? 0))
+  return accepted.filter(({ taskId, fence }) => fence < (last.get(taskId) ?? 0))
+}
+
+function nameOf({ taskId, fence }: AgentRun): AttemptName {
+  return { task_id: taskId, fence }
 }
 
 async function whileBusy(agent: CampaignAgent, work: () => Promise<void>): Promise<boolean> {

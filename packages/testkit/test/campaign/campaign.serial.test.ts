@@ -28,6 +28,8 @@ async function campaign(engine: 'sqlite' | 'postgres') {
   expect(report.faults.kill_agent, 'agents were killed').toBeGreaterThan(0)
   expect(report.faults.black_hole, 'links led nowhere').toBeGreaterThan(0)
   expect(report.assignedAgain, 'attempts were lost').toBeGreaterThan(0)
+  expect(report.stale.written, 'stale attempts reported').toBeGreaterThan(0)
+  expect(report.stale.refused).toBe(report.stale.written)
   return report
 }
 
