@@ -1,6 +1,6 @@
 /**
  * A list of header fields as it stood on the wire: names and values in turn, every duplicate, in order, in the case
- * the sender used, one character a byte (latin1). The form `node:http` has as `rawHeaders` and takes in `writeHead`.
+ * the sender used, one character a byte (latin1).
  * Never an object: joining hides what a refusal must see.
  */
 export type Fields = string[]
@@ -32,11 +32,17 @@ function nameIs(name: string | undefined, lowerName: string): boolean {
 /** The members of a comma-separated list field, trimmed, empty ones dropped, over all its lines. */
 export function listOf(fields: Fields, lowerName: string): string[] {
   const values = valuesOf(fields, lowerName)
-  if (values.length === 0) return values
+  // By far the most messages have none, or one without a comma.
+  if (values.length === 0 || (values.length === 1 && isMember(values[0] ?? ''))) return values
   return values
     .flatMap((value) => value.split(','))
     .map((member) => member.trim())
     .filter((member) => member !== '')
+}
+
+/** Whether a list of this one value is the value itself. */
+function isMember(value: string): boolean {
+  return value !== '' && !value.includes(',') && value.trim() === value
 }
 
 /**

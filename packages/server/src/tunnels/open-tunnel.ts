@@ -37,6 +37,8 @@ export class OpenTunnel {
   readonly target: LocalTarget
   /** The host door's first label: the session's id without dashes, which DNS takes as one label. Not a secret. */
   readonly label: string
+  /** What paths start with at the path door. */
+  readonly pathPrefix: string
   /** Bytes from visitors to the service, and back. */
   bytesIn: number
   bytesOut: number
@@ -52,6 +54,7 @@ export class OpenTunnel {
     this.facts = facts
     this.target = localTarget(facts.targetPort)
     this.label = tunnelLabel(facts.sessionId)
+    this.pathPrefix = `/tunnel/${facts.token}`
     this.bytesIn = past.bytesIn
     this.bytesOut = past.bytesOut
     this.lastActivityAt = past.lastActivityAt
@@ -120,7 +123,7 @@ export function tunnelLabel(sessionId: string): string {
 
 /** The door that a request came through, for one tunnel. */
 export function pathDoor(tunnel: OpenTunnel, edgeOrigin: string, hostDoorExists: boolean): Door {
-  return { kind: 'path', prefix: `/tunnel/${tunnel.facts.token}`, origin: edgeOrigin, sandboxed: !hostDoorExists }
+  return { kind: 'path', prefix: tunnel.pathPrefix, origin: edgeOrigin, sandboxed: !hostDoorExists }
 }
 
 export function hostDoor(origin: string): Door {

@@ -175,7 +175,8 @@ export class VisitorConnection implements PumpEvents, RequestSink {
   /** Serves no request after the one being served, if any. */
   stop(): void {
     this.#isLast = true
-    if (this.#phase === 'fresh' || this.#phase === 'idle' || this.#phase === 'draining') this.#close()
+    if (this.#phase === 'fresh' || this.#phase === 'idle') this.#closeIdle()
+    else if (this.#phase === 'draining') this.#close()
   }
 
   destroy(): void {
@@ -189,8 +190,8 @@ export class VisitorConnection implements PumpEvents, RequestSink {
     this.#wasHeard = false
     const waited = now - this.#since
     if (this.#isStalled(now)) this.destroy()
-    else if (this.#phase === 'fresh' && waited > CONNECTION_LIMITS.headMs) this.#close()
-    else if (this.#phase === 'idle' && waited > CONNECTION_LIMITS.keepAliveMs) this.#close()
+    else if (this.#phase === 'fresh' && waited > CONNECTION_LIMITS.headMs) this.#closeIdle()
+    else if (this.#phase === 'idle' && waited > CONNECTION_LIMITS.keepAliveMs) this.#closeIdle()
     else if (this.#phase === 'draining' && waited > CONNECTION_LIMITS.keepAliveMs) this.#close()
     else if (this.#phase === 'head' && waited > CONNECTION_LIMITS.headMs) this.#refuse(TOO_SLOW)
     else if (this.#phase === 'closing' && waited > CONNECTION_LIMITS.lingerMs) this.socket.destroy()
@@ -328,6 +329,12 @@ export class VisitorConnection implements PumpEvents, RequestSink {
     }
     this.#enter('serving')
     this.answerOwn(refusalAnswer(refusal, false), false)
+  }
+
+  /** Closes a connection on which the visitor owes us nothing. */
+  #closeIdle(): void {
+    this.#enter('over')
+    this.socket.destroySoon()
   }
 
   /** Sends what is written and our end; drops what still comes, as a reset could overtake the answer (RFC 9112, 9.6). */

@@ -173,10 +173,12 @@ export class VisitorFront implements ConnectionHost {
   }
 
   #relayHttp(connection: VisitorConnection, found: Admitted): void {
-    const onSwitched: OnSwitched = (stream, head, rest) =>
-      relayUpgraded(stream, connection.handOver(), head, rest, this.#relayContext(found))
+    const isUpgrade = found.checked.upgrade === 'websocket'
+    const onSwitched: OnSwitched | undefined = isUpgrade
+      ? (stream, head, rest) => relayUpgraded(stream, connection.handOver(), head, rest, this.#relayContext(found))
+      : undefined
     const exchange = new Exchange(connection, found, this.#poolOf(found.routed.tunnel), this.#context, onSwitched)
-    connection.serveBy(exchange, found.checked.upgrade === 'websocket')
+    connection.serveBy(exchange, isUpgrade)
     exchange.start()
   }
 

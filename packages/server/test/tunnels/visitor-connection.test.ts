@@ -93,7 +93,7 @@ test('a visitor that stops reading is cut off in the end, and no longer keeps it
         seen = tunnel.bytesOut
         return moved
       },
-      { interval: 1_200, timeout: 10_000 },
+      { interval: 1_200, timeout: 20_000 },
     )
     .toBe(false)
   expect(tunnel.activeAt(clock.now() + 1)).toBe(clock.now() + 1)
