@@ -1,5 +1,6 @@
+import { TERMINAL_STATUSES } from '@cyberun/api'
 import { encodeLine, type LinkStream, lineEvents } from '@cyberun/link'
-import { type AttemptName, FieldError, parseAgentTaskLine, TASK_LIMITS } from '@cyberun/protocol'
+import { type AttemptName, FieldError, parseAgentTaskLine, type ServerTaskLine, TASK_LIMITS } from '@cyberun/protocol'
 import type { Attempt, ChangeAnswer } from '../model/attempt.ts'
 import { attachAttempt } from '../store/attempts.ts'
 import { type AgentSeat, attemptKey } from './agent-seat.ts'
@@ -84,11 +85,15 @@ export class Attachments {
     // By its seat: nobody else's attempt is touched, whatever name an agent sends.
     seat.attempts.get(attemptKey(attempt))?.drop()
     if (answer.kind !== 'stored') {
-      stream.write(encodeLine({ type: 'late' }))
-      stream.end()
+      endWith(stream, { type: 'late' })
       return
     }
     const { acknowledged } = answer
+    if (TERMINAL_STATUSES.includes(answer.status)) {
+      // Its last word is stored, only the acknowledgement was lost.
+      endWith(stream, { type: 'attached', acknowledged })
+      return
+    }
     const attached = new AttemptStream(host, { attempt, stream, acknowledged })
     seats.hold(seat, attached)
     attached.attached()
@@ -100,6 +105,11 @@ export class Attachments {
     for (const owner of this.#opening.values()) if (owner === seat) count++
     return count
   }
+}
+
+function endWith(stream: LinkStream, line: ServerTaskLine): void {
+  stream.write(encodeLine(line))
+  stream.end()
 }
 
 function attachName(text: string): AttemptName | undefined {

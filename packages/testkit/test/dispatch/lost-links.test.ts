@@ -44,7 +44,7 @@ describe('a link that is lost in the middle of a run', () => {
     await world.reaches(taskId, 'completed')
   })
 
-  test('with the answer to its last word lost: the same said again is answered the same', async () => {
+  test('with the answer to its last word lost: it is told that everything is stored, and is free again', async () => {
     const world = await dispatchWorld()
     const before = await world.agent()
     const taskId = await world.submit()
@@ -56,7 +56,8 @@ describe('a link that is lost in the middle of a run', () => {
     const after = await world.agent({ running: [ids(attempt)] })
     const attached = after.attach(ids(attempt), 1, 'finished')
     expect(await attached.hears('attached')).toEqual({ type: 'attached', acknowledged: 1 })
-    attached.finish(1)
+    await attached.over()
+    attached.stream.end()
     const next = await world.submit()
     const other = await after.next()
     expect(other.name.task_id).toBe(next)
