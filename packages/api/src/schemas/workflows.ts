@@ -52,7 +52,7 @@ export const WorkflowParameter = z
     min: z.number().nullish().describe('Least value of a number; least characters of a string.'),
     max: z.number().nullish().describe('Greatest value of a number; most characters of a string.'),
     options: z.array(Scalar).max(1_000).nullish().describe('What a select may be.'),
-    accept: text(500).nullish().describe('Of a file: types and endings, as in HTML: `image/*,.safetensors`.'),
+    accept: text(500).nullish().describe('Of a file: types and endings as in HTML, such as image/*,.safetensors'),
     node_id: z.string().max(200).nullish(),
     field: z.string().max(200).nullish(),
     target_path: z.string().max(500).nullish(),

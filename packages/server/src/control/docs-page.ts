@@ -75,7 +75,7 @@ function navLine({ method, path, operation }: Row): Markup {
 function article({ method, path, operation }: Row, schemas: Record<string, Schema>): Markup {
   const parameters = operation.parameters ?? []
   const body = operation.requestBody?.content['application/json']?.schema
-  const [done, ...faults] = Object.entries(operation.responses)
+  const [[done, ...others], faults] = partition(operation)
   const answer = done?.[1].content?.['application/json']?.schema
   const events = done?.[1].content?.['text/event-stream']?.schema
   return html`<article id="${operation.operationId}">
@@ -93,10 +93,18 @@ ${
 ${body ? html`<h4>Body</h4>${fields(body, schemas)}` : ''}
 <h4>Answer <code>${done?.[0]}</code></h4>
 ${events ? html`<p>${done?.[1].description}</p>` : ''}
+${others.map(([status, { description }]) => html`<p>Or <code>${status}</code>: ${description}</p>`)}
 ${answer || events ? fields(answer ?? events ?? {}, schemas) : html`<p class="dim">No body.</p>`}
 <h4>Errors</h4>
 <p>${faults.map(([status, { description }]) => html`<code>${status}</code> <span class="dim">${inline(description)}</span> `)}</p>
 </article>`
+}
+
+/** What a call answers when all is well, then its errors. */
+function partition({ responses }: Operation) {
+  const all = Object.entries(responses)
+  const isFault = ([status]: [string, unknown]) => Number(status) >= 400
+  return [all.filter((response) => !isFault(response)), all.filter(isFault)] as const
 }
 
 /** A table of the fields of an object; of each form, when there are several. */

@@ -84,6 +84,7 @@ export class TaskWatch {
     if (task.isEnded) this.#last = task.eventCount
     if (this.#before !== undefined) return
     this.#before = task.eventCount - position > RECENT_EVENTS ? task.eventCount : position
+    this.#hasCaughtUp = this.#before === task.eventCount
     if (task.progress && this.#live.size === 0) this.show(task.progress)
     this.refresh()
   }

@@ -144,6 +144,15 @@ test('live events come only to those who are up to date, the latest of each kind
   expect(Buffer.from(live ?? []).toString()).toContain('"progress":0.2')
 })
 
+test('who has everything sees what is live, also while the store is away', async () => {
+  const { feed, write, watch, setFailing } = journal()
+  write(log('a'))
+  setFailing(true)
+  const reader = feed(1)
+  watch.show({ kind: 'progress', progress: 0.5 })
+  expect(idsIn(await reader.next(signal))).toEqual(['progress'])
+})
+
 test('what an attempt showed is not shown of the next', async () => {
   const { feed, write, watch } = journal()
   const reader = feed()
