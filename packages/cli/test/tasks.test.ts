@@ -10,6 +10,7 @@ import { readPair, typedParameters } from '../src/tasks/parameters.ts'
 import { pictureProtocol, pictureText } from '../src/tasks/picture.ts'
 import { saveFile } from '../src/tasks/save.ts'
 import { localFile, uploadFile } from '../src/tasks/upload.ts'
+import { createUploadMemory } from '../src/tasks/upload-memory.ts'
 import { cuttingDoor } from './support/cutting-door.ts'
 import { folder } from './support/folder.ts'
 
@@ -33,25 +34,45 @@ test('values take the types of their parameters, and what does not fit stays as 
   expect(() => readPair('-p', '=5')).toThrow('-p key=value')
 })
 
-test('an upload that is cut goes on where it was', async () => {
+/** A file, a door that cuts its upload, and a client that presigns one URL to it. */
+async function uploadWorld(cuts: number[]) {
   const bytes = Buffer.alloc(3_000_000, 'some picture ')
-  const path = join(folder(), 'photo.png')
+  const home = folder()
+  const path = join(home, 'photo.png')
   writeFileSync(path, bytes)
-  await using door = await cuttingDoor(bytes.length, [1_000_000, 1_700_000])
-  const presigned = { file_key: 'key', upload_url: door.url, upload_headers: { 'If-None-Match': '*' } }
+  const door = await cuttingDoor(bytes.length, cuts)
+  const upload = { file_key: 'key', upload_url: door.url, upload_headers: { 'If-None-Match': '*' } }
   const asked: unknown[] = []
-  const client = {
-    call: (_name: string, { body }: { body: unknown }) => {
-      asked.push(body)
-      return Promise.resolve(presigned)
-    },
-  } as unknown as Client
+  const call = (_name: string, { body }: { body: unknown }) => Promise.resolve(asked.push(body) && upload)
+  const memory = createUploadMemory({ env: { HOME: home }, now: Date.now } as never, 'http://server')
+  const send = async (onProgress: (sent: number) => void = () => {}, until = signal) =>
+    uploadFile({ call } as unknown as Client, memory, await localFile(path), onProgress, until)
+  return { bytes, door, asked, send, [Symbol.asyncDispose]: () => door[Symbol.asyncDispose]() }
+}
+
+test('an upload that is cut goes on where it was', async () => {
+  await using world = await uploadWorld([1_000_000, 1_700_000])
   const progress: number[] = []
-  expect(await uploadFile(client, await localFile(path), (sent) => progress.push(sent), signal)).toBe('key')
-  expect(asked).toEqual([{ file_name: 'photo.png', file_size: bytes.length, content_type: 'image/png' }])
-  expect(door.starts).toEqual([0, 1_000_000, 1_700_000])
-  expect(door.bytes().equals(bytes)).toBe(true)
-  expect(progress.at(-1)).toBe(bytes.length)
+  expect(await world.send((sent) => progress.push(sent))).toBe('key')
+  expect(world.asked).toEqual([{ file_name: 'photo.png', file_size: 3_000_000, content_type: 'image/png' }])
+  expect(world.door.starts).toEqual([0, 1_000_000, 1_700_000])
+  expect(world.door.bytes().equals(world.bytes)).toBe(true)
+  expect(progress.at(-1)).toBe(3_000_000)
+})
+
+test('an upload that one command began is finished by the next, and then forgotten', async () => {
+  await using world = await uploadWorld([1_000_000])
+  const stopped = new AbortController()
+  const first = world.send(() => {}, stopped.signal)
+  await expect.poll(() => world.door.bytes().length).toBe(1_000_000)
+  stopped.abort()
+  await expect(first).rejects.toThrow()
+  expect(await world.send()).toBe('key')
+  expect(world.asked, 'presigned once').toHaveLength(1)
+  expect(world.door.starts).toEqual([0, 1_000_000])
+  expect(world.door.bytes().equals(world.bytes)).toBe(true)
+  await world.send()
+  expect(world.asked, 'another upload of the same file is a new one').toHaveLength(2)
 })
 
 test.each([

@@ -11,6 +11,7 @@ import { onInterrupt } from '../interrupt.ts'
 import { followTask, type SavedFile, saveResults } from '../tasks/follow.ts'
 import { type GivenValue, readPair, typedParameters } from '../tasks/parameters.ts'
 import { type LocalFile, localFile, uploadFile } from '../tasks/upload.ts'
+import { createUploadMemory, type UploadMemory } from '../tasks/upload-memory.ts'
 import { createTaskView, type TaskView } from '../tasks/view.ts'
 import { printable } from '../text.ts'
 
@@ -28,11 +29,12 @@ const SUBMIT_TRIES = 4
 export async function runWorkflow(context: Context, slug: string, options: RunOptions): Promise<ExitName | undefined> {
   const given = (options.parameter ?? []).map((text) => readPair('--parameter', text))
   const files = await namedFiles(context, options.file ?? [])
-  const { client } = await connect(context, 'key')
+  const { client, account } = await connect(context, 'key')
   const interrupted = onInterrupt()
   const workflow = await client.call('GET /r/workflows/slug/{slug}', { params: { slug } }, interrupted)
   const view = createTaskView(context)
-  const fileKeys = await uploadAll(client, files, view, interrupted)
+  const memory = createUploadMemory(context, account.controlUrl)
+  const fileKeys = await uploadAll(client, memory, files, view, interrupted)
   const parameters = { ...typedParameters(workflow.parameters, given), ...fileKeys }
   const priority = options.priority === undefined ? {} : { priority: options.priority }
   const taskId = await submit(client, slug, { parameters, ...priority }, interrupted)
@@ -84,13 +86,22 @@ async function namedFiles(context: Context, texts: readonly string[]): Promise<(
 
 async function uploadAll(
   client: Client,
+  memory: UploadMemory,
   files: readonly (GivenValue & { file: LocalFile })[],
   view: TaskView,
   signal: AbortSignal,
 ): Promise<Record<string, string>> {
   const keys: Record<string, string> = {}
   for (const { key, text, file } of files) {
-    keys[key] = await uploadFile(client, file, (bytes) => view.transfer(text, bytes, file.size), signal)
+    const onProgress = (bytes: number) => view.transfer(text, bytes, file.size)
+    try {
+      keys[key] = await uploadFile(client, memory, file, onProgress, signal)
+    } catch (error) {
+      view.end()
+      if (!signal.aborted) throw error
+      const message = `stopped; the next run with ${text} goes on with its upload`
+      throw new CliError('interrupted', 'interrupted', message, { cause: error })
+    }
   }
   return keys
 }

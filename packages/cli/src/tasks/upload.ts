@@ -9,12 +9,15 @@ import type { PresignedUpload } from '@cyberun/api'
 import { type Client, ClientError } from '@cyberun/api/client'
 import { CliError } from '../errors.ts'
 import { contentTypeOf } from './content-type.ts'
+import type { UploadMemory } from './upload-memory.ts'
 
 /** A file of this machine that a run is given. */
 export interface LocalFile {
   path: string
   /** Bytes. */
   size: number
+  /** Milliseconds since 1970. */
+  changedAt: number
 }
 
 /** Tries without a byte of progress between them before an upload is given up. */
@@ -28,37 +31,57 @@ export async function localFile(path: string): Promise<LocalFile> {
     throw new CliError('usage', 'no_file', `${path} cannot be read: ${cause.code ?? cause.message}`, { cause })
   })
   if (!found.isFile()) throw new CliError('usage', 'no_file', `${path} is not a file`)
-  return { path, size: found.size }
+  return { path, size: found.size, changedAt: found.mtimeMs }
 }
 
 /**
- * Uploads a file and returns the key that a parameter names it by. A cut upload goes on where the server says it was.
- * `onProgress` hears how many bytes are there.
+ * Uploads a file and returns the key that a parameter names it by. A cut upload goes on where the server says it was,
+ * also when another command began it. `onProgress` hears how many bytes are there.
  */
 export async function uploadFile(
   client: Client,
+  memory: UploadMemory,
   file: LocalFile,
   onProgress: (bytes: number) => void,
   signal: AbortSignal,
 ): Promise<string> {
-  const body = { file_name: basename(file.path), file_size: file.size, content_type: contentTypeOf(file.path) }
-  const upload = await client.call('POST /r/files/presign', { body }, signal)
-  let offset = 0
-  for (let failures = 0; ; ) {
+  const begun = await takeUp(memory, file, signal)
+  const upload = begun?.upload ?? (await presign(client, file, signal))
+  let offset = begun?.offset ?? 0
+  await memory.remember(file, upload)
+  for (let failures = 0; offset < file.size || file.size === 0; ) {
     try {
       await putFrom(upload, file, offset, onProgress, signal)
-      return upload.file_key
+      break
     } catch (error) {
       signal.throwIfAborted()
       if (error instanceof UploadRefused || ++failures >= MOST_FAILURES) throw uploadError(file, error)
       await delay(FIRST_PAUSE_MS * 2 ** (failures - 1), undefined, { signal })
-      const reached = await probe(upload, signal).catch(() => offset)
-      if (reached === file.size) return upload.file_key // Its answer was lost, not the file.
+      // When all of it is there, its answer was lost and not the file.
+      const reached = (await probe(upload, signal).catch(() => undefined)) ?? offset
       if (reached > offset) failures = 0
       offset = reached
       onProgress(offset)
     }
   }
+  await memory.forget(file)
+  return upload.file_key
+}
+
+function presign(client: Client, file: LocalFile, signal: AbortSignal): Promise<PresignedUpload> {
+  const body = { file_name: basename(file.path), file_size: file.size, content_type: contentTypeOf(file.path) }
+  return client.call('POST /r/files/presign', { body }, signal)
+}
+
+/** What was begun earlier, when the server still has a part of it and none is done: a finished one is somebody's. */
+async function takeUp(
+  memory: UploadMemory,
+  file: LocalFile,
+  signal: AbortSignal,
+): Promise<{ upload: PresignedUpload; offset: number } | undefined> {
+  const upload = await memory.recall(file)
+  const offset = upload && (await probe(upload, signal).catch(() => undefined))
+  return upload && offset !== undefined && offset < file.size ? { upload, offset } : undefined
 }
 
 /** The server has the connection and says no: trying again would say the same. */
@@ -98,13 +121,14 @@ async function putFrom(
   throw status < 500 && status !== 409 ? new UploadRefused(text) : new Error(text)
 }
 
-/** How many bytes of the file the server has. */
-async function probe(upload: PresignedUpload, signal: AbortSignal): Promise<number> {
+/** How many bytes of the file the server has; undefined when it does not take this upload any more. */
+async function probe(upload: PresignedUpload, signal: AbortSignal): Promise<number | undefined> {
   const request = send(upload.upload_url, { method: 'HEAD', signal })
   const answered = answerOf(request)
   request.end()
-  const offset = Number((await answered).headers['upload-offset'])
-  return Number.isSafeInteger(offset) ? offset : 0
+  const { status, headers } = await answered
+  const offset = Number(headers['upload-offset'])
+  return status === 200 && Number.isSafeInteger(offset) ? offset : undefined
 }
 
 function send(url: string, options: RequestOptions): ClientRequest {
