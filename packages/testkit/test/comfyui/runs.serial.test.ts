@@ -1,7 +1,10 @@
+import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import { type Client, createClient, type FollowedEvent } from '@cyberun/api/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Child } from '../../src/child.ts'
@@ -13,6 +16,9 @@ import { startAgentProcess, startServerProcess } from '../../src/processes.ts'
 /** Runs of ComfyUI workflows through server and agents, each process its own. */
 
 const MODEL = 'special.safetensors'
+const SIMULATOR = fileURLToPath(new URL('../../src/processes/comfyui.ts', import.meta.url))
+/** From the submission: a dead worker is noticed in this. */
+const NOTICED_MS = 30_000
 
 const SLOW = {
   1: { class_type: 'EmptyImage', inputs: { width: 16, height: 16, batch_size: 1, color: 0 } },
@@ -37,11 +43,24 @@ let client: Client
 let agentKey = ''
 const comfyuis: SimulatedComfyui[] = []
 const agents = new Map<string, Child<AgentVerbs>>()
+const processes: ChildProcess[] = []
 
 async function comfyui(name: string, options: Partial<ComfyuiOptions> = {}): Promise<SimulatedComfyui> {
   const simulated = await startComfyui({ baseDirectory: join(directory, name), ...options })
   comfyuis.push(simulated)
   return simulated
+}
+
+/** One in a process of its own, as what a process does tells whether it works. */
+async function comfyuiProcess(name: string): Promise<string> {
+  const args = [SIMULATOR, '--port', '0', '--base-directory', join(directory, name)]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  processes.push(child)
+  for await (const line of createInterface({ input: child.stdout })) {
+    const url = /^To see the GUI go to: (.+)$/.exec(line)?.[1]
+    if (url !== undefined) return url
+  }
+  throw new Error('the simulated ComfyUI did not start')
 }
 
 async function startAgent(agentId: string, url: string): Promise<void> {
@@ -94,6 +113,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   for (const agent of agents.values()) await agent[Symbol.asyncDispose]()
+  for (const child of processes) child.kill('SIGKILL')
   for (const simulated of comfyuis) await simulated[Symbol.asyncDispose]()
   await server[Symbol.asyncDispose]()
   await rm(directory, { recursive: true, force: true })
@@ -171,4 +191,20 @@ test('a caller’s mistake is not tried again, and a cancelled run leaves ComfyU
   expect((await follow(id)).at(-1)?.event).toBe('cancelled')
   const queue = async () => (await fetch(`${comfyuis[0]?.url}/queue`)).json()
   await expect.poll(queue, { timeout: 60_000 }).toEqual({ queue_running: [], queue_pending: [] })
+})
+
+test('a ComfyUI whose worker died is noticed, its agent unhealthy, and the task done elsewhere', async () => {
+  for (const agent of agents.values()) await agent[Symbol.asyncDispose]()
+  const url = await comfyuiProcess('zombie')
+  await startAgent('zombie', url)
+  await fetch(`${url}/simulator/faults`, { method: 'PUT', body: JSON.stringify({ deadWorker: 'holding' }) })
+  const began = performance.now()
+  const id = await submit('slow', { color: 77 })
+  await expect.poll(async () => (await taskOf(id)).task_status, { timeout: 60_000 }).toBe('running')
+  await startAgent('healthy', (await comfyui('healthy')).url)
+  const zombie = async () => (await client.call('GET /agents', {})).agent_list.find((row) => row.agent_id === 'zombie')
+  await expect.poll(zombie, { timeout: 60_000 }).toMatchObject({ agent_status: 'unhealthy' })
+  expect(performance.now() - began).toBeLessThan(NOTICED_MS)
+  expect((await follow(id)).at(-1)?.event).toBe('completed')
+  expect(await taskOf(id)).toMatchObject({ agent_id: 'healthy', retry_count: 1 })
 })
