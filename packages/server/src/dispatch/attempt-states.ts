@@ -1,4 +1,4 @@
-import type { AgentTaskLine, DeclineReason, ResetCode } from '@cyberun/protocol'
+import type { AgentTaskLine, DeclineReason } from '@cyberun/protocol'
 
 /** How an attempt is over, as far as this server is concerned. */
 export type AttemptEnd =
@@ -9,9 +9,9 @@ export type AttemptEnd =
   | { kind: 'cancelled' }
   /** It was somebody else's already, and the agent was told. */
   | { kind: 'late' }
-  /** The agent took no stream for it. */
-  | { kind: 'refused'; code: ResetCode }
-  /** The agent broke the protocol, or ended the stream without a result. */
+  /** The agent let go of its stream before it accepted. */
+  | { kind: 'refused' }
+  /** The agent broke the protocol. */
   | { kind: 'faulty'; message: string }
   /** Another stream of the same attempt took over, or this server lets go of it. */
   | { kind: 'dropped' }
@@ -25,6 +25,7 @@ export type AttemptState =
   | { kind: 'finishing' }
   /** Readers see the task cancelled; the agent winds the run down, and nothing of it is stored any more. */
   | { kind: 'cancelled'; since: number }
+  /** Its stream is gone: the agent may attach it on another one until its lease is over. */
   | { kind: 'adrift' }
   | { kind: 'over' }
 

@@ -275,25 +275,45 @@ export class AttemptStream {
     }
   }
 
+  /** The agent says nothing more on this stream. Of a run that it has accepted that means nothing: it attaches it again. */
   #onAgentEnd(): void {
-    if (this.#state.kind === 'finishing' || this.#state.kind === 'over') return
-    this.#fault('the agent ended the stream without a result')
+    switch (this.#state.kind) {
+      case 'running':
+        this.#stream.end()
+        this.#drift()
+        return
+      case 'assigned':
+        this.#stream.end()
+        this.#over({ kind: 'refused' })
+        return
+      case 'cancelled':
+        this.#end({ kind: 'cancelled' })
+        return
+      case 'finishing':
+      case 'adrift':
+      case 'over':
+        return
+      default:
+        unreachable(this.#state)
+    }
   }
 
   #onReset(code: ResetCode): void {
     switch (this.#state.kind) {
-      case 'over':
-      case 'adrift':
+      case 'running':
+      case 'finishing':
+        this.#drift()
+        return
+      case 'assigned':
+        // Should the agent have it after all, it attaches it before its time to accept is over.
+        if (code === 'link_lost') this.#drift()
+        else this.#over({ kind: 'refused' })
         return
       case 'cancelled':
         this.#over({ kind: 'cancelled' })
         return
-      case 'assigned':
-      case 'running':
-      case 'finishing':
-        if (code === 'link_lost') this.#drift()
-        else if (this.#state.kind === 'assigned') this.#over({ kind: 'refused', code })
-        else this.#over({ kind: 'faulty', message: 'the agent let go of the run without a result' })
+      case 'adrift':
+      case 'over':
         return
       default:
         unreachable(this.#state)

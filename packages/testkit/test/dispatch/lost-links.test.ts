@@ -44,6 +44,23 @@ describe('a link that is lost in the middle of a run', () => {
     await world.reaches(taskId, 'completed')
   })
 
+  test.each([
+    ['ends', (attempt: ScriptedAttempt) => attempt.stream.end()],
+    ['resets', (attempt: ScriptedAttempt) => attempt.stream.reset('internal')],
+  ])('or a stream that the agent %s while the link lives: it attaches, or its lease decides', async (_how, leave) => {
+    const world = await dispatchWorld()
+    const agent = await world.agent()
+    const taskId = await world.submit({ maxRetries: 0 })
+    const attempt = await agent.next()
+    attempt.say({ type: 'accepted' })
+    await world.reaches(taskId, 'running')
+    leave(attempt)
+    const attached = agent.attach(ids(attempt), 0)
+    await attached.hears('attached')
+    attached.finish(1)
+    await world.reaches(taskId, 'completed')
+  })
+
   test('with the answer to its last word lost: it is told that everything is stored, and is free again', async () => {
     const world = await dispatchWorld()
     const before = await world.agent()

@@ -78,8 +78,6 @@ describe('an agent that answers garbage: the attempt is over for it, and the tas
     ['accepted twice', (attempt) => attempt.say({ type: 'accepted' })],
     ['declined while it runs', (attempt) => attempt.say({ type: 'declined', reason: 'no_slot', message: '' })],
     ['cancelling what nobody cancelled', (attempt) => attempt.say({ type: 'cancelling' })],
-    ['the end of the stream without a result', (attempt) => attempt.stream.end()],
-    ['a reset', (attempt) => attempt.stream.reset('internal')],
   ]
   test.each(garbage)('%s', async (_name, misbehave) => {
     const world = await dispatchWorld()
