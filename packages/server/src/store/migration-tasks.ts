@@ -40,7 +40,7 @@ async function taskTables({ schema }: Kysely<unknown>): Promise<void> {
     .mayBe('text', 'agent_id', 'gateway_id', 'gpu_type', 'progress')
     .numbers('workflow_version', 'priority', 'created_at', 'retry_count', 'max_retries', 'task_timeout_ms')
     .numbers('resume_window_ms', 'attempt_fence', 'acknowledged_sequence', 'event_count')
-    .mayBe('bigint', 'started_at', 'completed_at', 'ack_until', 'lease_until', 'deadline_at')
+    .mayBe('bigint', 'started_at', 'completed_at', 'ack_until', 'lease_until', 'deadline_at', 'forgotten_at')
     .of('workflow_id', 'workflow.id')
     .ofTeam()
     .execute()
@@ -58,6 +58,12 @@ async function taskTables({ schema }: Kysely<unknown>): Promise<void> {
     .on('task')
     .columns(['team_id', 'created_at'])
     .where(sql<boolean>`status = 'pending'`)
+    .execute()
+  await schema
+    .createIndex('task_retention')
+    .on('task')
+    .column('completed_at')
+    .where(sql<boolean>`completed_at is not null and forgotten_at is null`)
     .execute()
   await schema.createIndex('task_held').on('task').columns(['team_id', 'submitter_id']).where(HELD).execute()
 

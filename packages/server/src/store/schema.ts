@@ -251,6 +251,8 @@ export interface TaskTable {
   event_count: number
   /** JSON, the latest of the current attempt. */
   progress: string | null
+  /** When its events were dropped. */
+  forgotten_at: number | null
 }
 
 /** Sets of needs, each once, named by a hash of itself; shared by all tasks that need the same. Never deleted. */

@@ -1,8 +1,9 @@
 import type { TaskStatus } from '@cyberun/api'
 import { sql as raw } from 'kysely'
 import type { StoredEvent } from '../model/attempt.ts'
-import { jsonTexts } from './dialect.ts'
+import { clock, jsonTexts } from './dialect.ts'
 import { Sql } from './handle.ts'
+import type { Store } from './store.ts'
 import { parseStatus } from './task-rows.ts'
 
 export interface RecordedEvent {
@@ -59,18 +60,24 @@ export async function eventCounts(
   return new Map(rows.map((row) => [row.id, { eventCount: row.event_count, status: parseStatus(row.status) }]))
 }
 
-/** Forgets what happened to tasks that ended before; readers are told of the gap. At most `limit` tasks at once. */
+/** Forgets what happened to the tasks that ended longest ago, before `endedBefore`: at most `limit`. Returns how many. */
 export async function dropOldEvents(
-  sql: Sql,
+  store: Store,
   { endedBefore, limit }: { endedBefore: number; limit: number },
 ): Promise<number> {
-  const { numAffectedRows } = await raw`
-    delete from task_event where task_id in (
-      select id from task where completed_at < ${endedBefore}
-        and exists (select 1 from task_event where task_event.task_id = task.id)
-      order by completed_at limit ${limit}
-    )`.execute(Sql.db(sql))
-  return Number(numAffectedRows ?? 0n)
+  return store.transaction(async (sql) => {
+    const { rows } = await raw<{ id: string }>`
+      select id from task where completed_at < ${endedBefore} and completed_at is not null and forgotten_at is null
+      order by completed_at limit ${limit}`.execute(Sql.db(sql))
+    if (rows.length === 0) return 0
+    const ids = raw`(select cast(value as text) from ${jsonTexts(
+      Sql.engine(sql),
+      rows.map(({ id }) => id),
+    )})`
+    await raw`delete from task_event where task_id in ${ids}`.execute(Sql.db(sql))
+    await raw`update task set forgotten_at = ${clock(Sql.engine(sql))} where id in ${ids}`.execute(Sql.db(sql))
+    return rows.length
+  })
 }
 
 async function countEvents(sql: Sql, taskId: string): Promise<number> {

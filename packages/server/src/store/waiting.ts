@@ -86,26 +86,32 @@ export async function noteWaiting(
 
 /** What an agent offers has changed: tasks that it declined may be offered to it again. Returns how many. */
 export async function clearRefusals(store: Store, teamId: string, agentId: string): Promise<number> {
+  // Most agents declined nothing, and thousands may come back at once: looking is cheaper than a transaction.
+  if ((await refusalsOf(store, teamId, agentId)).length === 0) return 0
   return store.transaction(async (sql) => {
-    const db = Sql.db(sql)
-    const rows = await db
-      .selectFrom('task_refusal')
-      .innerJoin('task', 'task.id', 'task_refusal.task_id')
-      .select(['task.id', 'refused_by'])
-      .where('task_refusal.agent_id', '=', agentId)
-      .where('task.team_id', '=', teamId)
-      .where('task.completed_at', 'is', null)
-      .execute()
-    for (const { id, refused_by } of rows) {
+    const refusals = await refusalsOf(sql, teamId, agentId)
+    for (const { id, refused_by } of refusals) {
       const others = parseRefusedBy(refused_by).filter((other) => other !== agentId)
-      await db
+      await Sql.db(sql)
         .updateTable('task')
         .set({ refused_by: formatRefusedBy(others) })
         .where('id', '=', id)
         .where('refused_by', '=', refused_by)
         .execute()
-      await db.deleteFrom('task_refusal').where('task_id', '=', id).where('agent_id', '=', agentId).execute()
+      await Sql.db(sql).deleteFrom('task_refusal').where('task_id', '=', id).where('agent_id', '=', agentId).execute()
     }
-    return rows.length
+    return refusals.length
   })
+}
+
+/** The tasks that an agent declined and that have not ended. */
+function refusalsOf(sql: Sql, teamId: string, agentId: string): Promise<{ id: string; refused_by: string }[]> {
+  return Sql.db(sql)
+    .selectFrom('task_refusal')
+    .innerJoin('task', 'task.id', 'task_refusal.task_id')
+    .select(['task.id', 'refused_by'])
+    .where('task_refusal.agent_id', '=', agentId)
+    .where('task.team_id', '=', teamId)
+    .where('task.completed_at', 'is', null)
+    .execute()
 }
