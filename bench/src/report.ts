@@ -64,7 +64,7 @@ function machine(): string {
   return `${cpus().length} × ${cpus()[0]?.model.trim()}, ${memory} GiB, Linux ${release()}, Node ${process.version}, loopback under ${congestionControl()}`
 }
 
-/** How TCP decides what to send: BBR paces on loopback, too, where that costs twice the CPU of bulk under reno or cubic. */
+/** How TCP decides what to send: BBR paces on loopback, too, where bulk then costs up to twice the CPU of reno or cubic. */
 function congestionControl(): string {
   return readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim()
 }

@@ -10,7 +10,7 @@ export interface PumpEvents {
   onBytes(bytes: Uint8Array, headroom: number, lender: ByteLender): void
   /** The other end wrote its last byte. */
   onEnd(): void
-  /** The kernel took a write that it had not taken at once. */
+  /** The kernel took what was written, or some of it. */
   onWritten(): void
   /** The socket is closed, and every write was told; with the error that closed it, if one did. */
   onClose(error: Error | undefined): void
@@ -29,9 +29,9 @@ const TOLD: WriteOwner = { pieceWritten() {} }
 
 /**
  * A TCP or TLS socket made for moving bytes. Reads go into buffers of ours. What is written while one event is handled
- * leaves with one call to the kernel, right after it: the pieces that a read of 1 MiB falls into cost a third more as
- * writes of their own. When the kernel takes all of it (`writableLength` is 0: about nine of ten times in bulk), the
- * buffers are free before the next read; else their owners wait for Node's callback. Nothing is read before `listen`.
+ * leaves with one call to the kernel, right after it (docs/decisions/0038). When the kernel takes all of it
+ * (`writableLength` is 0: about nine of ten times in bulk), the buffers are free before the next read; else their owners
+ * wait for Node's callback. Nothing is read before `listen`.
  */
 export class PumpSocket {
   readonly #socket: Socket
@@ -42,7 +42,7 @@ export class PumpSocket {
   #head: Uint8Array | undefined
   #isClosed = false
   #isPaused = false
-  /** One entry for each callback that Node owes us, in order; undefined where the owner has been told. */
+  /** One entry for each callback that Node owes us, in order: `TOLD` where that was not waited for, undefined where nobody asked. */
   readonly #owed: (WriteOwner | undefined)[] = []
   #owedFrom = 0
   #completions = 0
@@ -169,7 +169,7 @@ export class PumpSocket {
   }
 
   get isSecure(): boolean {
-    return this.#socket instanceof TLSSocket
+    return this.#isTls
   }
 
   /** Writes `bytes`. They must stay unchanged until `owner` is told. */

@@ -28,7 +28,7 @@ export interface PipeEvents {
   onBytes(bytes: Uint8Array, headroom: number, lender: ByteLender): void
   /** An empty text message, which a subprotocol may give a meaning. */
   onEmptyText(): void
-  /** The kernel took something it had not taken at once. */
+  /** See `PumpEvents`. */
   onWritten(): void
   /** The WebSocket is over: a close frame (`code`), a fault of the peer (`fault`), or the end of the socket. */
   onOver(how: PipeEnd): void
