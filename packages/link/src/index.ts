@@ -9,7 +9,7 @@ export { type DialWebsocketOptions, dialWebSocket } from './dial-websocket.ts'
 export { streamToDuplex } from './duplex.ts'
 export { encodeLine, type LineHandlers, lineEvents } from './lines.ts'
 export type { Greeting } from './link-connection.ts'
-export { type PumpEvents, PumpSocket, type WriteOwner } from './pump-socket.ts'
+export { type PumpEvents, PumpSocket } from './pump-socket.ts'
 export {
   type DialAndRelayOptions,
   dialAndRelay,
