@@ -21,4 +21,5 @@ export {
 export { childrenOf, commandLines, cpuMs, residentBytes } from './procfs.ts'
 export { type Product, type ProductOptions, startProduct } from './product.ts'
 export { findProgram, lacksPrograms, type SystemProgram } from './programs.ts'
+export { randomOf } from './random.ts'
 export { startSshd } from './sshd.ts'

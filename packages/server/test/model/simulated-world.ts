@@ -1,4 +1,5 @@
 import type { AttemptOutcome } from '@cyberun/protocol'
+import { randomOf } from '@cyberun/testkit'
 import type { Attempt, ChangeAnswer } from '../../src/model/attempt.ts'
 import type { FreeAgent } from '../../src/model/fairness.ts'
 import { type NewSimulatedTask, type Rules, SimulatedStore } from './simulated-store.ts'
@@ -293,15 +294,4 @@ export class SimulatedWorld {
 
 export function keyOf({ taskId, fence }: { taskId: string; fence: number }): string {
   return `${taskId} ${fence}`
-}
-
-/** A small generator of numbers from 0 to 1 (mulberry32): the same seed gives the same ones. */
-function randomOf(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
 }

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { EventReader } from '@cyberun/api/event-reader'
+import { randomOf } from '@cyberun/testkit'
 import { expect, onTestFinished, test } from 'vitest'
 import { readEvents } from '../../src/store/task-events.ts'
 import { forgetOld } from '../../src/tasks/retention.ts'
@@ -12,17 +13,6 @@ import { HOUR, type Run, type TasksWorld, tasksWorld } from './tasks-world.ts'
 /** Event streams as a client meets them: over HTTP, against a real store. */
 
 const SEED = 20_261_121
-
-/** Numbers from 0 to 1 that are the same each time. */
-function randomFrom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 interface Bed {
   world: TasksWorld
@@ -75,7 +65,7 @@ const line = (at: number, length: number) => `${at} ${'x'.repeat(length)}`
 onBothEngines('a stream of events', ({ emptyStore }) => {
   test('1,000 cuts at random bytes during writes: what a reader joins is the journal', async () => {
     const { world, run, open } = await bed(tasksWorld(await emptyStore()))
-    const random = randomFrom(SEED)
+    const random = randomOf(SEED)
     let cuts = 0
 
     async function follow(): Promise<string[]> {

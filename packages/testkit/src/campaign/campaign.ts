@@ -1,8 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { randomOf } from '../random.ts'
 import { Clients } from './clients.ts'
-import { type FaultKind, planFaults, randomOf } from './faults.ts'
+import { type FaultKind, planFaults } from './faults.ts'
 import { checkHistory, type History, type Violation } from './history.ts'
 import { CampaignWorld } from './world.ts'
 

@@ -1,3 +1,5 @@
+import { randomOf } from '../random.ts'
+
 /** What a campaign does to processes and networks, with how often it does it. */
 const WEIGHTS = {
   cut_link: 30,
@@ -46,15 +48,4 @@ export function planFaults(
     extent: random(),
     pause: 0.5 + random(),
   }))
-}
-
-/** A small generator of numbers from 0 to 1 (mulberry32): the same seed gives the same ones. */
-export function randomOf(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
 }
