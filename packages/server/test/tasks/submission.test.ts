@@ -3,6 +3,7 @@ import { lacksPrograms, startPostgres } from '@cyberun/testkit'
 import { expect, onTestFinished, test } from 'vitest'
 import { commitInput, createInput } from '../../src/store/files.ts'
 import { openStore, type Store } from '../../src/store/store.ts'
+import { deleteTeam } from '../../src/store/teams.ts'
 import { refusal, refusalCode } from '../identity/identity-world.ts'
 import { onBothEngines, silent } from '../store/engines.ts'
 import { HOUR, tasksWorld } from './tasks-world.ts'
@@ -181,6 +182,8 @@ onBothEngines('submitting a run', ({ emptyStore }) => {
     for (const id of [taskId, waiting]) {
       expect((await tasks.get(submitter.teamId, id)).task_status).toBe('cancelled')
     }
+    await deleteTeam(world.store, submitter.teamId)
+    for (const id of [taskId, waiting]) expect(await refusalCode(tasks.get(submitter.teamId, id))).toBe('not_found')
   })
 
   test('a result is empty until the task is completed', async () => {
