@@ -17,6 +17,7 @@ const AGENTS = 100
 const CLIENTS = 16
 const PER_SECOND = 20
 const LINE_EVERY_MS = 250
+const CANCELS = 100
 const TASKS_PER_SECOND = { SQLite: 300, PostgreSQL: 500 } as const
 type Engine = keyof typeof TASKS_PER_SECOND
 
@@ -34,8 +35,8 @@ export async function dispatchSection(directory: string, plan: { dispatch: Dispa
     method: [
       `Runs of the demo echo over the API, ${AGENTS} agents with one slot and real links. Agents and clients are one process, server and`,
       `database others. To an agent: from the call to the agent's reading of the assignment, ${PER_SECOND} a second for ${seconds} s, each on disk`,
-      `before it is answered. Through: ${tasks} runs of ${CLIENTS} clients, from the first call until the last completion is on disk. To`,
-      `watchers: ${watchers} event streams of one run, ${lines} log lines, from the agent's writing to each watcher's reading.`,
+      `before it is answered. Through: ${tasks} runs of ${CLIENTS} clients, from the first call until the last completion is on disk.`,
+      `Cancel: ${CANCELS} calls, from the call to the agent's answer, one after the other. To watchers: ${watchers} event streams of one run, ${lines} log lines, from the agent's writing to each watcher's reading.`,
     ].join('\n'),
     rows,
   }
@@ -70,6 +71,7 @@ async function onEngine(
     lines: plan.lines,
     everyMs: LINE_EVERY_MS,
   })
+  const cancelled = await fleet.call('cancel', { ...order, times: CANCELS })
   const name = (what: string) => `${engine}: ${what}`
   return [
     { measure: name('submitted to an agent p50'), value: quantile(took, 0.5), unit: 'ms', target: { atMost: 5 } },
@@ -79,6 +81,12 @@ async function onEngine(
       value: plan.tasks / seconds,
       unit: '/s',
       target: { atLeast: TASKS_PER_SECOND[engine] },
+    },
+    {
+      measure: name('cancel to its agent and back p99'),
+      value: quantile(cancelled, 0.99),
+      unit: 'ms',
+      target: { atMost: 100 },
     },
     { measure: name('event to a watcher p50'), value: quantile(watched, 0.5), unit: 'ms' },
     { measure: name('event to a watcher p99'), value: quantile(watched, 0.99), unit: 'ms', target: { atMost: 200 } },

@@ -20,6 +20,8 @@ export interface FleetVerbs {
    * the milliseconds from writing to reading it.
    */
   watch(order: ApiOrder & { watchers: number; lines: number; everyMs: number }): Promise<number[]>
+  /** Cancels so many runs, one after the other; for each, the milliseconds from the call to its agent's answer. */
+  cancel(order: ApiOrder & { times: number }): Promise<number[]>
 }
 
 interface ApiOrder {
@@ -33,8 +35,9 @@ const NO_STATS = { comfyui_version: null, pytorch_version: null, os_type: 'linux
 const CONNECTIONS = 32
 
 const machine = temporaryMachineKey()
-/** When each task came to an agent, and when its completion was acknowledged. */
+/** When each task came to an agent, and when one was told to cancel it. */
 const assignedAt = new Map<string, number>()
+const cancelledAt = new Map<string, number>()
 let completed = 0
 let onProgress = (): void => {}
 /** What an agent does with a task that it has accepted. */
@@ -53,6 +56,7 @@ function serveTask(stream: LinkStream): StreamEvents {
   const say = (line: AgentTaskLine): void => void stream.write(encodeLine(line))
   stream.accept()
   let lastAck = 0
+  let taskId = ''
   return lineEvents(
     {
       onLine(text) {
@@ -61,6 +65,12 @@ function serveTask(stream: LinkStream): StreamEvents {
           assignedAt.set(line.task_id, performance.now())
           say({ type: 'accepted' })
           work({ assign: line, say })
+          onProgress()
+          taskId = line.task_id
+        } else if (line?.type === 'cancel') {
+          say({ type: 'cancelling' })
+          cancelledAt.set(taskId, performance.now())
+          say({ type: 'finished', sequence: 1, outcome: { kind: 'cancelled' } })
           onProgress()
         } else if (line?.type === 'ack') lastAck = line.sequence
       },
@@ -89,26 +99,37 @@ function until(condition: () => boolean): Promise<void> {
 
 const connections = new Agent({ keepAlive: true, maxSockets: CONNECTIONS })
 
-function submit({ controlUrl, apiKey, workflowSlug }: ApiOrder): Promise<string> {
-  const body = JSON.stringify({ parameters: { text: 'hello' } })
+async function submit(api: ApiOrder): Promise<string> {
+  const run = { parameters: { text: 'hello' } }
+  const { task_id: taskId } = await post(api, `r/workflows/slug/${api.workflowSlug}/run`, run)
+  if (taskId === undefined) throw new Error('submitting answered no task_id')
+  return taskId
+}
+
+function post({ controlUrl, apiKey }: ApiOrder, path: string, sending: unknown): Promise<{ task_id?: string }> {
+  const body = JSON.stringify(sending)
   const headers = {
     authorization: `Bearer ${apiKey}`,
     'content-type': 'application/json',
     'content-length': body.length,
   }
-  const url = `${controlUrl}/api/v1/r/workflows/slug/${workflowSlug}/run`
   return new Promise((resolve, reject) => {
-    const sent = request(url, { method: 'POST', agent: connections, headers }, (response) => {
-      let text = ''
-      response.setEncoding('utf8')
-      response.on('data', (piece: string) => {
-        text += piece
-      })
-      response.on('end', () => {
-        if (response.statusCode === 202) resolve((JSON.parse(text) as { task_id: string }).task_id)
-        else reject(new Error(`submitting answered ${response.statusCode}: ${text}`))
-      })
-    })
+    const sent = request(
+      `${controlUrl}/api/v1/${path}`,
+      { method: 'POST', agent: connections, headers },
+      (response) => {
+        let text = ''
+        response.setEncoding('utf8')
+        response.on('data', (piece: string) => {
+          text += piece
+        })
+        response.on('end', () => {
+          if (response.statusCode === 202 || response.statusCode === 200)
+            resolve(JSON.parse(text) as { task_id?: string })
+          else reject(new Error(`${path} answered ${response.statusCode}: ${text}`))
+        })
+      },
+    )
     sent.on('error', reject)
     sent.end(body)
   })
@@ -210,6 +231,23 @@ answerParent<FleetVerbs>({
     while (took.length < watchers * lines) await new Promise((resolve) => setTimeout(resolve, 5))
     say({ type: 'finished', sequence: lines + 1, outcome: { kind: 'completed', output: assign.parameters } })
     for (const close of closes) close()
+    return took
+  },
+
+  async cancel({ times, ...api }) {
+    const took: number[] = []
+    work = () => {}
+    for (let time = 0; time < times; time++) {
+      const taskId = await submit(api)
+      await until(() => assignedAt.has(taskId))
+      const asked = performance.now()
+      const [, at] = await Promise.all([
+        post(api, `r/tasks/${taskId}/cancel`, {}),
+        until(() => cancelledAt.has(taskId)).then(() => cancelledAt.get(taskId) ?? 0),
+      ])
+      took.push(at - asked)
+    }
+    work = echo
     return took
   },
 })
