@@ -54,12 +54,15 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
     )
     const refused = new Set([...(deps.refusedPorts ?? []), ...portOfLocalGateway(config.gatewayUrl)])
     const tasks = await startTasks(config, { log, env: deps.env ?? {}, now, signal: until })
+    if (signal.aborted) {
+      await tasks.stop()
+      return { kind: 'stopped' }
+    }
     const targets = createTargets(config.tunnelPorts, refused, tasks.onStream, log)
     if (config.file !== undefined) watchTunnelPorts(config.file, deps.env ?? {}, targets.allow, log, until)
     // What still runs is told to the server before its link goes.
     const leave = new AbortController()
     signal.addEventListener('abort', () => void tasks.stop().finally(() => leave.abort()), { once: true })
-    if (signal.aborted) leave.abort()
     const statsNow = (): SystemStats => ({ ...facts.systemStats(), comfyui_version: tasks.comfyuiVersion() })
     const exit = await keepLinked({
       dial: (dialSignal) => dialGateway(config, { machine, statsNow, facts, tasks, targets, log }, dialSignal),

@@ -90,6 +90,7 @@ export async function startTasks(config: AgentConfig, deps: TasksDeps): Promise<
         })
         .catch((error: unknown) => log.error({ error }, 'tasks.not_started'))
     }, LOCK_MS)
+    if (signal.aborted) clearInterval(timer)
     signal.addEventListener('abort', () => clearInterval(timer), { once: true })
   }
 

@@ -79,6 +79,8 @@ export async function watchTools(
   const timer = setInterval(() => {
     for (const one of all) void look(one, limits.healthMs)
   }, limits.healthMs)
+  // Told to stop while the tools were asked: nothing would tell again.
+  if (signal.aborted) clearInterval(timer)
   signal.addEventListener('abort', () => clearInterval(timer), { once: true })
 
   const offered = () => all.flatMap(({ tool, offer, health }) => (offer ? [{ type: tool.type, offer, health }] : []))

@@ -3,6 +3,7 @@ import { INVENTORY_LIMITS, parseAgentLine } from '@cyberun/protocol'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { inventoryLines } from '../../src/tasks/inventory.ts'
 import { type ToolWatch, watchTools } from '../../src/tasks/tool-watch.ts'
+import { createDemoTool } from '../../src/tools/demo/demo.ts'
 import type { Tool, ToolHealth, ToolOffer } from '../../src/tools/tool.ts'
 
 beforeEach(() => void vi.useFakeTimers())
@@ -107,6 +108,19 @@ describe('the tools of a machine', () => {
     await it.look()
     expect(it.watch.offers()).toHaveLength(1)
   })
+})
+
+test('a watch that is told to stop before it has begun leaves no timer, so that the process can end', async () => {
+  const log = createLog({ level: 'silent', format: 'json' })
+  await watchTools(
+    [createDemoTool()],
+    LIMITS,
+    log,
+    () => Date.now(),
+    () => {},
+    AbortSignal.abort(),
+  )
+  expect(vi.getTimerCount()).toBe(0)
 })
 
 describe('an inventory', () => {
