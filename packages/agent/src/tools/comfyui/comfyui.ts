@@ -73,7 +73,7 @@ class ComfyuiTool implements Tool {
     try {
       const { stats } = await this.#knownAbilities(signal)
       this.#inventory = await Inventory.load(this.#http, signal)
-      const version = stats.version.slice(0, AGENT_LIMITS.nameCharacters)
+      const version = stats.version.slice(0, AGENT_LIMITS.versionCharacters)
       return { version, labels: [], models: this.#inventory.models, nodeClasses: this.#inventory.nodeClasses }
     } catch (error) {
       if (error instanceof ComfyuiSilence || error instanceof ComfyuiRefusal) return undefined

@@ -33,6 +33,7 @@ export class Health {
   readonly #options: HealthOptions
   readonly #over = new AbortController()
   #proof: Proof = { kind: 'wanted' }
+  #isReborn = false
   #condemned: { reason: string; until: Cure } | undefined
 
   constructor(options: HealthOptions) {
@@ -56,6 +57,7 @@ export class Health {
   /** The old one ended: what was wrong with it is over. */
   reborn(): void {
     this.#condemned = undefined
+    this.#isReborn = true
     this.#options.watchdog.reset()
     this.demandProof()
   }
@@ -97,6 +99,11 @@ export class Health {
     const isDue =
       this.#proof.kind === 'wanted' || (this.#proof.kind === 'failed' && now() - this.#proof.at >= times.canaryAgainMs)
     if (isDue && isIdle && !turns.taken) this.#prove()
+    if (this.#isReborn) {
+      // Told once, however quick the proof is: what it offers is asked again when it turns ready.
+      this.#isReborn = false
+      return { state: 'starting' }
+    }
     if (this.#proof.kind === 'running') await withPatience(this.#proof.over)
     switch (this.#proof.kind) {
       case 'passed':

@@ -110,8 +110,6 @@ class PromptWatch {
 
   async toEnd(): Promise<Verdict> {
     for (;;) {
-      // ComfyUI goes on without this process; the next one looks for the prompt.
-      if (isLeft(this.#steps.asked)) return { kind: 'cancelled' }
       const verdict = await this.#look()
       if (verdict !== undefined) return verdict
       await this.#bell.wait(this.#engine.times.pollMs)
@@ -131,8 +129,11 @@ class PromptWatch {
     try {
       const place = await locate(this.#engine, this.#promptId, this.#own.signal)
       this.#silentSince = undefined
+      // ComfyUI goes on without this process; the next one looks for the prompt.
+      if (isLeft(this.#steps.asked)) return { kind: 'cancelled' }
       return await this.#judge(place)
     } catch (error) {
+      if (isLeft(this.#steps.asked)) return { kind: 'cancelled' }
       if (!(error instanceof ComfyuiSilence || error instanceof ComfyuiRefusal)) throw error
       return await this.#judgeSilence(error)
     }

@@ -29,7 +29,7 @@ export function explainRefusal(refusal: ComfyuiRefusal): Failure {
     return {
       kind: 'failed',
       code: 'comfyui_refused',
-      message: `ComfyUI answered the prompt with ${refusal.status}${said === undefined ? '' : `: ${said}`}.`,
+      message: `${refusal.message}${said === undefined ? '' : `: ${said}`}.`,
       fault: 'infrastructure',
     }
   }
