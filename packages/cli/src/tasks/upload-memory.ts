@@ -5,7 +5,7 @@ import type { PresignedUpload } from '@cyberun/api'
 import type { Context } from '../context.ts'
 import { readIfThere, writePrivate } from '../private-file.ts'
 import { configDir } from '../session-file.ts'
-import type { LocalFile } from './upload.ts'
+import type { LocalFile } from './local-file.ts'
 
 /** Uploads that were begun and not finished, so that the next command with the same file goes on with it. */
 export interface UploadMemory {

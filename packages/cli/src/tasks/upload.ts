@@ -1,5 +1,4 @@
 import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
 import { type ClientRequest, request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { basename } from 'node:path'
@@ -9,30 +8,13 @@ import type { PresignedUpload } from '@cyberun/api'
 import { type Client, ClientError } from '@cyberun/api/client'
 import { CliError } from '../errors.ts'
 import { contentTypeOf } from './content-type.ts'
+import type { LocalFile } from './local-file.ts'
 import type { UploadMemory } from './upload-memory.ts'
-
-/** A file of this machine that a run is given. */
-export interface LocalFile {
-  path: string
-  /** Bytes. */
-  size: number
-  /** Milliseconds since 1970. */
-  changedAt: number
-}
 
 /** Tries without a byte of progress between them before an upload is given up. */
 const MOST_FAILURES = 6
 const FIRST_PAUSE_MS = 500
 const IDLE_MS = 60_000
-
-/** Looks at a file before anything is sent. Throws a `CliError` for what cannot be uploaded. */
-export async function localFile(path: string): Promise<LocalFile> {
-  const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
-    throw new CliError('usage', 'no_file', `${path} cannot be read: ${cause.code ?? cause.message}`, { cause })
-  })
-  if (!found.isFile()) throw new CliError('usage', 'no_file', `${path} is not a file`)
-  return { path, size: found.size, changedAt: found.mtimeMs }
-}
 
 /**
  * Uploads a file and returns the key that a parameter names it by. A cut upload goes on where the server says it was,

@@ -23,8 +23,8 @@ export class Uploads {
   async answerProbe(fileKey: string, response: ServerResponse): Promise<void> {
     const input = await this.#find(fileKey)
     const isStored = input.uploadedAt !== null
-    const offset = isStored ? input.size : await this.#context.objects.resumableBytes(fileKey)
-    response.writeHead(200, { 'upload-offset': Math.min(offset, input.size), ...(isStored && etagOf(input)) }).end()
+    const offset = isStored ? input.size : await this.#offsetOf(input)
+    response.writeHead(200, { 'upload-offset': offset, ...(isStored && etagOf(input)) }).end()
   }
 
   async receive(fileKey: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -36,7 +36,7 @@ export class Uploads {
     await this.#turns.take(fileKey, cut, async () => {
       // Whoever had the turn before may have finished meanwhile.
       refuseSecond(await this.#find(fileKey))
-      await this.#checkOffset(fileKey, start)
+      await this.#checkOffset(input, start)
       reach('input.admitted')
       if (request.headers.expect !== undefined) response.writeContinue()
       const sha256 = await this.#store(input, start, request)
@@ -71,9 +71,15 @@ export class Uploads {
     return staged.sha256
   }
 
-  async #checkOffset(fileKey: string, start: number): Promise<void> {
+  /** The last byte of a file that is not stored is always sent again: there must be a PUT that stores it. */
+  async #offsetOf({ fileKey, size }: InputFile): Promise<number> {
+    const kept = await this.#context.objects.resumableBytes(fileKey)
+    return Math.max(0, Math.min(kept, size - 1))
+  }
+
+  async #checkOffset(input: InputFile, start: number): Promise<void> {
     if (start === 0) return
-    const offset = await this.#context.objects.resumableBytes(fileKey)
+    const offset = await this.#offsetOf(input)
     if (start === offset) return
     throw new DoorError('conflict', `The upload goes on at byte ${offset}, not at ${start}.`, {
       'upload-offset': String(offset),

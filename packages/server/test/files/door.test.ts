@@ -175,6 +175,20 @@ test('a cut upload is not there, and goes on where it was', async () => {
   expect(await probe(uploadUrl), 'all of it is here').toBe(bytes.length)
 })
 
+test('an upload that was cut after its last byte, and before it was stored, is finished by that byte', async () => {
+  const { fileKey, uploadUrl, uploadHeaders } = await world.presign(10)
+  async function* cutAtTheEnd() {
+    yield BYTES
+    throw new Error('cut')
+  }
+  const writing = world.objects.write('in-cut', cutAtTheEnd(), { maxBytes: 10, resume: { name: fileKey, from: 0 } })
+  await expect(writing).rejects.toThrow('cut')
+  expect(await probe(uploadUrl)).toBe(9)
+  const last = { ...uploadHeaders, 'Content-Range': 'bytes 9-9/10' }
+  const response = await put(uploadUrl, last, BYTES.subarray(9))
+  expect([response.status, response.headers.get('etag')]).toEqual([200, `"${sha256(BYTES)}"`])
+})
+
 test('a cut upload may also start over', async () => {
   const bytes = Buffer.alloc(100_000, 'x')
   const { uploadUrl, uploadHeaders } = await world.presign(bytes.length)
