@@ -39,7 +39,9 @@ export class AttemptReports {
   #waiting: Waiting[] = []
   #unstored = 0
   #writing: Promise<void> | undefined
-  #stopped = new AbortController()
+  #isStopped = false
+  /** Ends the pause before the next try. */
+  #endPause: (() => void) | undefined
   #onRoom: (() => void)[] = []
 
   constructor(options: ReportsOptions) {
@@ -74,7 +76,8 @@ export class AttemptReports {
 
   /** Tries nothing again from here on, and forgets what waits. */
   stop(): void {
-    this.#stopped.abort()
+    this.#isStopped = true
+    this.#endPause?.()
     this.#waiting = []
     this.#unstored = 0
     this.#tellOfRoom()
@@ -100,20 +103,19 @@ export class AttemptReports {
   /** Every report may be stored twice: the second time changes nothing. */
   async #store(reports: readonly Report[]): Promise<void> {
     const { limits, attempt, log, onStored, onFault } = this.#options
-    const { signal } = this.#stopped
-    for (let waitMs: number = limits.retryMs; !signal.aborted; waitMs = Math.min(waitMs * 2, limits.longestRetryMs)) {
+    for (let waitMs: number = limits.retryMs; !this.#isStopped; waitMs = Math.min(waitMs * 2, limits.longestRetryMs)) {
       try {
         const answer = await this.#storeOnce(reports)
-        if (!signal.aborted) onStored(answer, reports)
+        if (!this.#isStopped) onStored(answer, reports)
         return
       } catch (error) {
         if (!(error instanceof ApiError && error.code === 'unavailable')) {
           log.error({ error, task_id: attempt.taskId, agent_id: attempt.agentId }, 'attempt.store_failed')
-          if (!signal.aborted) onFault(error)
+          if (!this.#isStopped) onFault(error)
           return
         }
         log.warn({ task_id: attempt.taskId, agent_id: attempt.agentId, wait_ms: waitMs }, 'attempt.store_waits')
-        await pause(waitMs, signal)
+        await this.#pause(waitMs)
       }
     }
   }
@@ -135,16 +137,14 @@ export class AttemptReports {
     // The first that was not stored says what is wrong; those after it only follow from that.
     return fulfilled.find(({ kind }) => kind !== 'stored') ?? fulfilled.at(-1) ?? { kind: 'nothing' }
   }
-}
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal.addEventListener('abort', done, { once: true })
-  })
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms)
+      this.#endPause = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
 }

@@ -132,7 +132,7 @@ describe('an agent that does not take a task', () => {
   })
 
   test('in silence: another one gets it, and it counts as unhealthy', async () => {
-    const world = await dispatchWorld()
+    const world = await dispatchWorld({ limits: { ackMs: 1_000 } })
     const silent = await world.agent({ id: 'silent' })
     const taskId = await world.submit({ maxRetries: 0 })
     const attempt = await silent.next()
