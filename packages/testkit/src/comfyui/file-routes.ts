@@ -101,9 +101,20 @@ async function pour(
       return
     }
     sent += (piece as Buffer).length
-    if (!response.write(piece)) await new Promise((next) => response.once('drain', next).once('close', next))
+    if (!response.write(piece)) await drained(response)
     const isLast = start + sent > end
     if (faults.viewPauseMs > 0 && !isLast) await delay(faults.viewPauseMs)
   }
   response.end()
+}
+
+/** Also resolves when the connection ends. */
+async function drained(response: ServerResponse): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      response.off('drain', done).off('close', done)
+      resolve()
+    }
+    response.on('drain', done).on('close', done)
+  })
 }

@@ -167,7 +167,7 @@ describe('how a run ended', () => {
 
   test('a run that is left by a stopping agent goes on, and the next one takes it up', async () => {
     await using world = await startWorld()
-    using testRun = new TestRun(graphs.sleeps(graphs.freshColor(), 0.5))
+    using testRun = new TestRun(graphs.sleeps(graphs.freshColor(), 3))
     const ended = world.run(testRun)
     await running(world, testRun)
     testRun.cancel('asked', new AgentStopping('the agent stops'))
