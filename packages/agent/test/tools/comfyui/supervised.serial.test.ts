@@ -76,14 +76,14 @@ async function ready(supervised: Supervised): Promise<void> {
 
 describe('a supervised ComfyUI', () => {
   test('is started, works, and is gone with the agent', async () => {
-    const supervised = await supervise()
+    await using supervised = await supervise()
     expect(await supervised.health()).toEqual({ state: 'starting' })
     await ready(supervised)
     expect(await supervised.tool.detect(AbortSignal.timeout(5_000))).toMatchObject({ version: '0.3.64' })
     expect(readFileSync(`/proc/${supervised.pid()}/environ`, 'utf8')).not.toContain('secret')
     using testRun = new TestRun(graphs.saves(1))
     expect(await supervised.tool.run(testRun, testRun.signal)).toMatchObject({ kind: 'completed' })
-    await supervised[Symbol.asyncDispose]()
+    await supervised.tool.stop?.()
     await expect(fetch(supervised.url)).rejects.toThrow()
   })
 
