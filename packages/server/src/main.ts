@@ -76,7 +76,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     stops.push(() => identity.stop())
     const workflows = new Workflows({ store, now })
     const firstUser = await identity.bootstrap(FIRST_USER_EMAIL, keepFirstUser)
-    if (firstUser) await workflows.seedDemo(firstUser)
+    await workflows.seedDemo()
 
     const visitorAddress = createVisitorAddress(config.edge.trusted_proxies)
     const addressOf = visitorAddress.of

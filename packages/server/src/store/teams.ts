@@ -28,6 +28,17 @@ export async function insertTeam(sql: Sql, team: TeamRecord): Promise<void> {
     .execute()
 }
 
+/** The team that was made first, and who owns it. Team ids grow with time. */
+export async function oldestTeam(sql: Sql): Promise<{ teamId: string; userId: string } | undefined> {
+  return Sql.db(sql)
+    .selectFrom('membership')
+    .select(['team_id as teamId', 'user_id as userId'])
+    .where('role', '=', 'owner')
+    .orderBy('team_id')
+    .limit(1)
+    .executeTakeFirst()
+}
+
 export async function renameTeam(sql: Sql, teamId: string, displayName: string): Promise<void> {
   await Sql.db(sql).updateTable('team').set({ display_name: displayName }).where('id', '=', teamId).execute()
 }

@@ -12,7 +12,9 @@ import {
 import { uuidv7 } from 'uuidv7'
 import { graphFaults } from '../model/graph.ts'
 import { checkPlaces } from '../model/inject.ts'
+import { isMarked, setMark } from '../store/server-state.ts'
 import type { Store } from '../store/store.ts'
+import { oldestTeam } from '../store/teams.ts'
 import {
   countWorkflows,
   deleteWorkflow,
@@ -28,6 +30,8 @@ import {
 } from '../store/workflows.ts'
 import { DEMO_WORKFLOWS } from './demo-workflows.ts'
 import { snapshotView, workflowView } from './workflow-view.ts'
+
+const DEMO_SEEDED = 'demo_seeded'
 
 export interface WorkflowsOptions {
   store: Store
@@ -121,9 +125,17 @@ export class Workflows {
     if (!(await restoreSnapshot(store, { teamId, id, version, userId, at: now() }))) throw noSuchWorkflow()
   }
 
-  /** Gives a new installation's team something that runs at once, without GPU or model. */
-  async seedDemo(editor: Editor): Promise<void> {
-    for (const workflow of DEMO_WORKFLOWS) await this.import(editor, workflow)
+  /**
+   * Once in an installation's life: gives its first team something that runs at once, without GPU or model. Killed before
+   * the mark it is done again at the next start, which at worst saves the same as a second version.
+   */
+  async seedDemo(): Promise<void> {
+    const { store, now } = this.#options
+    if (await isMarked(store, DEMO_SEEDED)) return
+    const team = await oldestTeam(store)
+    if (!team) return
+    for (const workflow of DEMO_WORKFLOWS) await this.import(team, workflow)
+    await setMark(store, DEMO_SEEDED, now())
   }
 
   async #find(teamId: string, id: string): Promise<WorkflowRecord> {

@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest'
+import { insertMember } from '../../src/store/teams.ts'
+import { insertUser } from '../../src/store/users.ts'
 import { refusal, refusalCode } from '../identity/identity-world.ts'
 import { onBothEngines } from '../store/engines.ts'
 import { tasksWorld } from '../tasks/tasks-world.ts'
@@ -111,10 +113,18 @@ onBothEngines('workflows', ({ emptyStore }) => {
     )
   })
 
-  test('a new installation has a workflow that runs anywhere', async () => {
-    const { editor, workflows, world } = await bed()
-    await workflows.seedDemo(editor)
-    expect(await workflows.getBySlug(editor.teamId, 'demo-fractal')).toMatchObject({ tool_type: 'demo', version: 1 })
-    expect(await world.submit(editor, 'demo-fractal')).toBeTypeOf('string')
+  test('a new installation has a workflow that runs anywhere, once: deleted, it stays so', async () => {
+    const { world, editor: owner } = await bed()
+    const names = { firstName: '', lastName: '', displayName: 'Owner' }
+    const account = { emailAddress: 'owner@example.org', passwordHash: 'none', ...names, createdAt: 1 }
+    await insertUser(world.store, { id: owner.userId, ...account })
+    await insertMember(world.store, { ...owner, role: 'owner', joinedAt: 1 })
+    await world.workflows.seedDemo()
+    const { id, tool_type } = await world.workflows.getBySlug(owner.teamId, 'demo-fractal')
+    expect(tool_type).toBe('demo')
+    expect(await world.submit(owner, 'demo-fractal')).toBeTypeOf('string')
+    await world.workflows.delete(owner.teamId, id)
+    await world.workflows.seedDemo()
+    expect(await refusalCode(world.workflows.getBySlug(owner.teamId, 'demo-fractal'))).toBe('not_found')
   })
 })
