@@ -3,7 +3,7 @@ import { type CloseReason, unreachable } from '@cyberun/protocol'
 import type { AgentConnection } from '../agents/types.ts'
 import { saveProgress } from '../store/attempts.ts'
 import { claimTasks } from '../store/claims.ts'
-import { clearRefusals } from '../store/waiting.ts'
+import { agentsThatDeclined, clearRefusals } from '../store/waiting.ts'
 import type { AgentSeat } from './agent-seat.ts'
 import { Assigner } from './assigner.ts'
 import { Attachments } from './attachments.ts'
@@ -249,8 +249,11 @@ class DispatchHere implements Dispatch {
 
   /** What the agent offers has changed: it may be asked for what it declined before. */
   async #offerAgain({ teamId, agentId }: AgentSeat): Promise<void> {
+    const { store } = this.#context
     this.wake(teamId)
-    if ((await clearRefusals(this.#context.store, teamId, agentId)) > 0) this.wake(teamId)
+    if (!(await agentsThatDeclined(store, teamId)).has(agentId)) return
+    await clearRefusals(store, teamId, agentId)
+    this.wake(teamId)
   }
 
   #run(event: string, work: () => Promise<void>): void {

@@ -56,11 +56,11 @@ export function unavailableError(cause: unknown): ApiError {
   })
 }
 
-/** `pg` has no code for these two: a connection that died under a query, and one that could not be had in time. */
+/** `pg` has no code for these: a connection that died under a query, and one that could not be had in time. */
 function isLostConnection(error: unknown): boolean {
   return (
     error instanceof Error &&
-    /^(Connection terminated|timeout exceeded when trying|Query read timeout)/.test(error.message)
+    /^(Connection terminated|Client (has encountered a connection error|was closed)|timeout exceeded when trying|Query read timeout)/.test(error.message)
   )
 }
 

@@ -4,6 +4,7 @@ import { clock } from './dialect.ts'
 import { Sql } from './handle.ts'
 import { parseRequirements } from './lanes.ts'
 import { WAITING } from './migration-tasks.ts'
+import { sharedRead } from './shared-read.ts'
 import type { Store } from './store.ts'
 import { applyChange } from './task-changes.ts'
 import { formatRefusedBy, parseRefusedBy } from './task-rows.ts'
@@ -83,6 +84,19 @@ export async function noteWaiting(
   )
   return changed.flat()
 }
+
+/** The agents of a team that declined something which still waits. */
+export const agentsThatDeclined = sharedRead(async (sql: Sql, teamId: string): Promise<ReadonlySet<string>> => {
+  const rows = await Sql.db(sql)
+    .selectFrom('task_refusal')
+    .innerJoin('task', 'task.id', 'task_refusal.task_id')
+    .select('task_refusal.agent_id')
+    .distinct()
+    .where('task.team_id', '=', teamId)
+    .where('task.completed_at', 'is', null)
+    .execute()
+  return new Set(rows.map(({ agent_id }) => agent_id))
+})
 
 /** What an agent offers has changed: tasks that it declined may be offered to it again. Returns how many. */
 export async function clearRefusals(store: Store, teamId: string, agentId: string): Promise<number> {
