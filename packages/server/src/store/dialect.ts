@@ -60,7 +60,9 @@ export function unavailableError(cause: unknown): ApiError {
 function isLostConnection(error: unknown): boolean {
   return (
     error instanceof Error &&
-    /^(Connection terminated|Client (has encountered a connection error|was closed)|timeout exceeded when trying|Query read timeout)/.test(error.message)
+    /^(Connection terminated|Client (has encountered a connection error|was closed)|timeout exceeded when trying|Query read timeout)/.test(
+      error.message,
+    )
   )
 }
 
