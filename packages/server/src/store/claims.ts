@@ -68,7 +68,9 @@ async function plan(store: Store, { teamId, agents, limit }: ClaimOrder): Promis
   if (!agents.some(({ freeSlots }) => freeSlots > 0)) return []
   const lanes = await listLanes(store, teamId)
   if (lanes.length === 0) return []
-  const held = await heldBySubmitter(store, teamId)
+  // What submitters hold decides between them: one alone competes with nobody.
+  const isContested = lanes.some(({ submitterId }) => submitterId !== lanes[0]?.submitterId)
+  const held = isContested ? await heldBySubmitter(store, teamId) : new Map<string, number>()
   const models = new Set(lanes.flatMap(({ requirements }) => requirements.models))
   const warm = await warmModels(store, teamId, [...models])
   const warmth = (agentId: string, needed: readonly string[]) =>
