@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto'
-import { type FileHandle, mkdir, open, opendir, readdir, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, lstat, mkdir, open, opendir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Reach } from './fail-points.ts'
 import {
@@ -79,12 +79,12 @@ class DiskStore implements ObjectStore {
   }
 
   async resumableBytes(name: string): Promise<number> {
-    return (await statIfThere(join(this.#staged, checkedKey(name))))?.size ?? 0
+    return (await ifThere(stat(join(this.#staged, checkedKey(name)))))?.size ?? 0
   }
 
   async read(key: ObjectKey, range?: ByteRange): Promise<AsyncIterable<Uint8Array> | undefined> {
     const path = this.#pathOf(key)
-    return (await statIfThere(path)) && readLazily(path, range)
+    return (await ifThere(stat(path))) && readLazily(path, range)
   }
 
   async delete(key: ObjectKey): Promise<void> {
@@ -95,7 +95,7 @@ class DiskStore implements ObjectStore {
     let page: StoredObject[] = []
     for (const shard of await readdir(this.#objects)) {
       for await (const { name } of await opendir(join(this.#objects, shard))) {
-        const found = await statIfThere(join(this.#objects, shard, name))
+        const found = await ifThere(stat(join(this.#objects, shard, name)))
         if (found) page.push({ key: name, modifiedAt: found.mtimeMs })
         if (page.length < PAGE_OBJECTS) continue
         yield page
@@ -109,7 +109,8 @@ class DiskStore implements ObjectStore {
     let deleted = 0
     for await (const { name } of await opendir(this.#staged)) {
       const path = join(this.#staged, name)
-      const found = await statIfThere(path)
+      // The age of the entry itself, whatever a link leads to.
+      const found = await ifThere(lstat(path))
       if (!found || found.mtimeMs >= before) continue
       await rm(path, { force: true })
       deleted++
@@ -186,9 +187,9 @@ async function syncFolder(path: string): Promise<void> {
   await folder.sync()
 }
 
-async function statIfThere(path: string): Promise<{ size: number; mtimeMs: number } | undefined> {
+async function ifThere<T>(looked: Promise<T>): Promise<T | undefined> {
   try {
-    return await stat(path)
+    return await looked
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error
