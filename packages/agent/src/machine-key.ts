@@ -2,6 +2,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject,
 import { chmod, link, mkdir, readFile, stat, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type MachineProof, machineProofText } from '@cyberun/protocol'
+import { readIfThere } from './read-if-there.ts'
 
 /** What proves that a link comes from this machine: an Ed25519 key, made once and kept in the state directory. */
 export interface MachineKey {
@@ -46,15 +47,6 @@ function machineKey(privateKey: KeyObject): MachineKey {
       public_key: publicKey,
       signature: sign(null, Buffer.from(machineProofText(challenge, agentId)), privateKey).toString('base64url'),
     }),
-  }
-}
-
-async function readIfThere(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
   }
 }
 

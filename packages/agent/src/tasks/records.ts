@@ -9,6 +9,7 @@ import {
   parseAgentTaskLine,
   parseServerTaskLine,
 } from '@cyberun/protocol'
+import { readIfThere } from '../read-if-there.ts'
 
 const ASSIGN = 'assign.json'
 const REMEMBERED = 'remembered.json'
@@ -104,15 +105,6 @@ async function readRecord(path: string): Promise<AttemptRecord | undefined> {
   } catch {
     // Without an assignment, or damaged: the attempt is lost, and the server learns it as the hello does not name it.
     return undefined
-  }
-}
-
-async function readIfThere(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
   }
 }
 
