@@ -32,30 +32,27 @@ export interface NewInput {
   expiresAt: number
 }
 
+interface ArtifactFile {
+  key: string
+  fileName: string
+  contentType: string
+  size: number
+  sha256: string
+  objectKey: string
+}
+
 /** A file that a run made. */
-export interface Artifact {
+export interface Artifact extends ArtifactFile {
   id: string
   teamId: string
   taskId: string
   /** Of the attempt that made it. */
   fence: number
-  key: string
-  fileName: string
-  contentType: string
-  size: number
-  sha256: string
-  objectKey: string
   createdAt: number
 }
 
-export interface NewArtifact {
+export interface NewArtifact extends ArtifactFile {
   artifactId: string
-  key: string
-  fileName: string
-  contentType: string
-  size: number
-  sha256: string
-  objectKey: string
 }
 
 export type ArtifactCommit =
