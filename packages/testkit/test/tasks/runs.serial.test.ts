@@ -16,7 +16,7 @@ import { residentBytes } from '../../src/procfs.ts'
 const AGENT_ID = 'runs-agent'
 /** Prints a line each 20 ms until it may end, and says where it is by its process id. */
 const COUNT = `echo $$ > "$0/pid.$$"; n=0
-while [ ! -e "$0/end" ]; do n=$((n+1)); echo "line $n"; sleep 0.02; done
+while [ ! -e "$0/end" ]; do n=$((n+1)); echo "line $n"; echo "$n" > "$0/count"; sleep 0.02; done
 echo "$n" > lines.txt`
 /** Ignores every polite signal, and writes down when the first came; so does a child that left its group. */
 const STUBBORN = `setsid sh -c 'trap "" TERM; echo $$ > "$0/pid.child"; while :; do sleep 0.1; done' "$0" &
@@ -113,7 +113,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-function pidIn(place: string, name: string): number {
+function numberIn(place: string, name: string): number {
   const path = join(place, name)
   return existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0
 }
@@ -145,7 +145,8 @@ test('a server that is killed and started again misses no line and no file of a 
   const { id, place } = await submit('count')
   const pid = await runningIn(place)
   await server[Symbol.asyncDispose]()
-  await delay(500)
+  const printed = numberIn(place, 'count')
+  await until('the run goes on without a server', () => numberIn(place, 'count') > printed + 20)
   await startServer(true)
   expect(isAlive(pid)).toBe(true)
   await until('the run is known again', async () => (await taskOf(id)).task_status === 'running')
@@ -192,8 +193,8 @@ test('a program that prints without end costs the agent no memory, and ends when
 
 test('a cancelled run is asked within 100 ms, and a stubborn one is gone within 45 s', async () => {
   const { id, place } = await submit('stubborn')
-  await until('it runs', () => pidIn(place, 'pid.stubborn') > 0 && pidIn(place, 'pid.child') > 0)
-  const pids = [pidIn(place, 'pid.stubborn'), pidIn(place, 'pid.child')]
+  await until('it runs', () => numberIn(place, 'pid.stubborn') > 0 && numberIn(place, 'pid.child') > 0)
+  const pids = [numberIn(place, 'pid.stubborn'), numberIn(place, 'pid.child')]
   const cancelledAt = Date.now()
   await client.call('POST /r/tasks/{id}/cancel', { params: { id } })
   await until('it was asked', () => existsSync(join(place, 'asked')))
