@@ -1,10 +1,11 @@
+import { TOOL_TYPES } from '@cyberun/protocol'
 import { z } from 'zod'
 import { Id, oneLine, PageMeta, PageQuery, Time } from './common.ts'
 
 /** Workflows: what a team runs, kept in versions. */
 
+export { TOOL_TYPES }
 /** What does the work on an agent. */
-export const TOOL_TYPES = ['comfyui', 'nerfstudio', 'command', 'demo'] as const
 export const ToolType = z.enum(TOOL_TYPES)
 export type ToolType = z.output<typeof ToolType>
 
