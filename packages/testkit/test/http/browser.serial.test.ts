@@ -4,11 +4,11 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { chromium } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocketServer } from 'ws'
+import { launchBrowser } from '../../src/browser.ts'
 import { type Installation, startInstallation } from '../../src/installation.ts'
-import { lacksPrograms, requireProgram } from '../../src/programs.ts'
+import { lacksPrograms } from '../../src/programs.ts'
 
 /** Asks for everything by absolute paths, as most applications do, and shows what came. */
 const PAGE = `<!doctype html><title>service</title><p id="fetched"></p><p id="said"></p><p id="cookies"></p>
@@ -21,8 +21,6 @@ const PAGE = `<!doctype html><title>service</title><p id="fetched"></p><p id="sa
   socket.onopen = () => socket.send('hello')
   socket.onmessage = (event) => show('said', event.data)
 </script>`
-
-const QUIET = ['--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 describe.skipIf(lacksPrograms('chromium'))('a tunnel in a browser', () => {
   let directory: string
@@ -57,8 +55,7 @@ describe.skipIf(lacksPrograms('chromium'))('a tunnel in a browser', () => {
     const token = tunnelUrl.split('/').at(-2) ?? ''
     expect(token).toMatch(/^[\w-]{43}$/)
 
-    const args = ['--no-sandbox', '--disable-gpu', ...QUIET]
-    await using browser = await chromium.launch({ executablePath: requireProgram('chromium'), args })
+    await using browser = await launchBrowser()
     const page = await browser.newPage()
     await page.goto(tunnelUrl)
     await page.waitForFunction(() => document.getElementById('said')?.textContent !== '')
