@@ -42,6 +42,21 @@ const objectsUrl = z
       context.addIssue({ code: 'custom', message: fault })
     }
   })
+/** In the environment everything is text. */
+const flag = z.union([z.boolean(), z.stringbool({ truthy: ['true'], falsy: ['false'] })])
+
+/** How many ports a range may hold: each open tunnel listens on one. */
+const MAX_RANGE = 1_000
+const portRange = z
+  .string()
+  .regex(/^\d{1,5}-\d{1,5}$/, { error: 'expected two ports such as 9000-9099' })
+  .transform((text) => {
+    const [first = 0, last = 0] = text.split('-').map(Number)
+    return { first, last }
+  })
+  .refine(({ first, last }) => first >= 1 && first <= last && last <= 65_535 && last - first < MAX_RANGE, {
+    error: `expected a range within 1-65535, the lower port first, of at most ${MAX_RANGE} ports`,
+  })
 const wholeFrom = (least: number) => z.coerce.number().int().min(least)
 
 /**
@@ -62,12 +77,18 @@ const SETTINGS = z.strictObject({
         .string()
         .regex(/^[a-z0-9-]+(\.[a-z0-9-]+)*$/, { error: 'expected a domain name such as tunnels.example.org' })
         .default('localhost'),
+      tunnel_port_range: portRange.optional(),
+      path_pages: z.enum(['sandbox', 'refuse']).default('sandbox'),
+      dangerously_allow_path_pages: flag.default(false),
       tls_cert_file: optionalFile,
       tls_key_file: optionalFile,
       trusted_proxies: list.pipe(z.array(cidr)).default([]),
     })
     .refine((edge) => (edge.tls_cert_file === undefined) === (edge.tls_key_file === undefined), {
       error: 'tls_cert_file and tls_key_file go together: set both or neither',
+    })
+    .refine((edge) => !(edge.dangerously_allow_path_pages && edge.path_pages === 'refuse'), {
+      error: 'path_pages: refuse and dangerously_allow_path_pages contradict each other: set one of them',
     })
     .prefault({}),
   database: z.strictObject({ url: z.url({ protocol: /^postgres(ql)?$/ }).optional() }).prefault({}),

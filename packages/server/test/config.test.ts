@@ -33,6 +33,15 @@ test.each([
   ['a bucket that is none', { CYBERUN_OBJECTS_URL: 's3://host' }, /objects\.url: expected one bucket/],
   ['an object store of another kind', { CYBERUN_OBJECTS_URL: 'gs://host/bucket' }, /objects\.url: expected s3:/],
   ['a size that is no number', { CYBERUN_FILES_MAX_INPUT_BYTES: '5GB' }, /files\.max_input_bytes/],
+  ['one port for a range', { CYBERUN_EDGE_TUNNEL_PORT_RANGE: '9000' }, /tunnel_port_range: expected two ports/],
+  ['a range that runs backwards', { CYBERUN_EDGE_TUNNEL_PORT_RANGE: '9099-9000' }, /the lower port first/],
+  ['a range of all ports', { CYBERUN_EDGE_TUNNEL_PORT_RANGE: '1-65535' }, /at most 1000 ports/],
+  ['a flag that is neither true nor false', { CYBERUN_EDGE_DANGEROUSLY_ALLOW_PATH_PAGES: '1' }, /allow_path_pages/],
+  [
+    'pages that are both refused and let free',
+    { CYBERUN_EDGE_DANGEROUSLY_ALLOW_PATH_PAGES: 'true', CYBERUN_EDGE_PATH_PAGES: 'refuse' },
+    /contradict each other/,
+  ],
   ['a proxy that is no address', { CYBERUN_EDGE_TRUSTED_PROXIES: '10.0.0.0/33' }, /10\.0\.0\.0\/8/],
   ['a file that is not there', { CYBERUN_CONFIG: '/nonexistent.yaml' }, /nonexistent\.yaml: cannot be read/],
   [
@@ -75,6 +84,7 @@ test('the settings table of the README names every setting and its default', () 
   for (const optional of [
     'control.public_url',
     'edge.public_url',
+    'edge.tunnel_port_range',
     'edge.tls_cert_file',
     'edge.tls_key_file',
     'database.url',
