@@ -33,6 +33,8 @@ export interface RelayResult {
 export interface RelayOptions {
   /** Called with each piece, for live counters. */
   onMoved?(bytesIn: number, bytesOut: number): void
+  /** Shows each piece before it is passed on, `in` those out of the first end. Only valid during the call. */
+  onPiece?(way: 'in' | 'out', piece: Uint8Array): void
   /** Ends the relay at once: both ends are reset with `cancelled`. */
   signal?: AbortSignal
 }
@@ -42,7 +44,7 @@ export interface RelayOptions {
  * closed. Nothing is buffered here: what one end delivers is held until the other has taken it.
  */
 export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {}): Promise<RelayResult> {
-  const { onMoved, signal } = options
+  const { onMoved, onPiece, signal } = options
   const result: RelayResult = { bytesIn: 0, bytesOut: 0 }
   const done = Promise.withResolvers<RelayResult>()
   let open = 2
@@ -51,11 +53,11 @@ export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {
     first.reset('cancelled')
     second.reset('cancelled')
   }
-  const across = (from: ByteEnd, to: ByteEnd, count: (bytes: number) => void): StreamEvents => {
+  const across = (from: ByteEnd, to: ByteEnd, count: (piece: Uint8Array) => void): StreamEvents => {
     let hasEnded = false
     return {
       onData(chunk) {
-        count(chunk.bytes.length)
+        count(chunk.bytes)
         if (!to.write(chunk.bytes, chunk.hold(), chunk.headroom)) from.pause?.()
       },
       onEnd() {
@@ -79,15 +81,17 @@ export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {
   if (second.room !== undefined) first.paceBy?.(() => second.room ?? 0)
   if (first.room !== undefined) second.paceBy?.(() => first.room ?? 0)
   first.listen(
-    across(first, second, (bytes) => {
-      result.bytesIn += bytes
-      onMoved?.(bytes, 0)
+    across(first, second, (piece) => {
+      result.bytesIn += piece.length
+      onMoved?.(piece.length, 0)
+      onPiece?.('in', piece)
     }),
   )
   second.listen(
-    across(second, first, (bytes) => {
-      result.bytesOut += bytes
-      onMoved?.(0, bytes)
+    across(second, first, (piece) => {
+      result.bytesOut += piece.length
+      onMoved?.(0, piece.length)
+      onPiece?.('out', piece)
     }),
   )
   if (signal?.aborted) cancel()

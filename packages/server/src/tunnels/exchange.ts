@@ -2,6 +2,7 @@ import type { Chunk, LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { Routed } from './doors.ts'
 import { type Fields, firstOf, formatHead } from './fields.ts'
+import type { InspectedRequest } from './inspector.ts'
 import { lossRefusal } from './losses.ts'
 import type { Visit } from './open-tunnel.ts'
 import { isForPerson, refusalAnswer } from './pages.ts'
@@ -30,8 +31,11 @@ export interface ExchangeContext {
   log: Log
 }
 
-/** The service granted the upgrade: `head` and then `rest`, valid during the call only, are for the visitor. */
-export type OnSwitched = (stream: LinkStream, head: string, rest: Uint8Array) => void
+/**
+ * The service granted the upgrade: `head` and then `rest`, valid during the call only, are for the visitor. `inspected`
+ * wants to be told what the WebSocket carries.
+ */
+export type OnSwitched = (stream: LinkStream, head: string, rest: Uint8Array, inspected?: InspectedRequest) => void
 
 /**
  * `opening`: a connection to the service is awaited. `asking`: the request goes out, no final answer yet.
@@ -60,6 +64,8 @@ export class Exchange implements UpstreamUser, Served, Visit {
   readonly #pool: UpstreamPool
   readonly #context: ExchangeContext
   readonly #onSwitched: OnSwitched | undefined
+  /** Present while the tunnel is being inspected. */
+  #inspected: InspectedRequest | undefined
   #stage: Stage = 'opening'
   #upstream: Upstream | undefined
   /** The connection carried an earlier request, so the service may have closed it just before this one. */
@@ -95,13 +101,21 @@ export class Exchange implements UpstreamUser, Served, Visit {
   }
 
   start(): void {
-    this.#routed.tunnel.begin(this, this.#context.now())
+    const { tunnel, path } = this.#routed
+    tunnel.begin(this, this.#context.now())
+    this.#inspected = tunnel.inspector?.begin({
+      method: this.#checked.method,
+      path,
+      address: this.address,
+      replayOf: null,
+    })
     this.#connect()
   }
 
   visitorGone(): void {
     if (this.#stage === 'over') return
     this.#upstream?.abort()
+    this.#inspected?.ended({ code: 'visitor_gone' })
     this.#end()
   }
 
@@ -150,6 +164,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
     this.#upstream = upstream
     upstream.begin(this, { toHead: checked.method === 'HEAD', toUpgrade: checked.upgrade !== 'none' })
     const head = rewriteRequest(checked, path, door, tunnel.target, this.#visitor, this.#context.hop)
+    this.#inspected?.asked(head.fields, !this.#isRequestSent, this.#reused ? undefined : upstream.reached)
     upstream.write(Buffer.from(formatHead(`${head.method} ${head.target} HTTP/1.1`, head.fields), 'latin1'))
     if (!this.#isRequestSent) this.#connection.readBody()
   }
@@ -158,6 +173,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
     const upstream = this.#upstream
     if (!upstream || this.#stage === 'over') return
     this.#hasBodyArrived = true
+    this.#inspected?.requestBytes(chunk.bytes)
     const isChunked = this.#checked.body.kind === 'chunked'
     const writable = isChunked ? writeChunk(upstream, chunk) : upstream.write(chunk.bytes, chunk.hold())
     if (!writable) this.#connection.pauseBody()
@@ -165,6 +181,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
 
   onRequestEnd(trailers: Fields): void {
     if (this.#stage === 'over' || !this.#upstream) return
+    this.#inspected?.requestEnded()
     if (this.#checked.body.kind === 'chunked') {
       this.#upstream.write(Buffer.from(formatHead('0', rewriteRequestTrailers(trailers)), 'latin1'))
     }
@@ -185,6 +202,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
 
   onHead(head: ResponseHead): void {
     this.#answer = head
+    this.#inspected?.answered(head.status, head.fields)
     if (head.status === 101) return
     this.#stage = 'answering'
     const { oldVersion, persistent, awaitsContinue } = this.#checked
@@ -200,6 +218,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
 
   onBody(bytes: Uint8Array): void {
     if (this.#upstream) this.#connection.answer.body(bytes, this.#upstream)
+    this.#inspected?.responseBytes(bytes, this.#connection.socket.refusedBytes > 0)
   }
 
   onComplete(trailers: Fields): void {
@@ -224,8 +243,10 @@ export class Exchange implements UpstreamUser, Served, Visit {
       return
     }
     const stream = this.#upstream?.giveAway()
+    const inspected = this.#inspected
+    this.#inspected = undefined // it goes on with the WebSocket
     this.#end()
-    if (stream) this.#onSwitched?.(stream, granted, rest)
+    if (stream) this.#onSwitched?.(stream, granted, rest, inspected)
   }
 
   onLost(loss: UpstreamLoss): void {
@@ -274,6 +295,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
     const cut = this.#stage === 'answering'
     const { oldVersion, fields, persistent, awaitsContinue } = this.#checked
     this.#upstream?.abort()
+    this.#inspected?.ended({ code: refusal.code, status: refusal.status })
     this.#end()
     if (cut) this.#connection.cut(this.#answer?.framing.kind === 'length' || !oldVersion)
     else this.#connection.answerOwn(refusalAnswer(refusal, isForPerson(fields)), persistent && !awaitsContinue)
@@ -281,6 +303,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
 
   #end(): void {
     this.#stage = 'over'
+    this.#inspected?.ended()
     this.#cancelOpening?.abort()
     this.#routed.tunnel.end(this, this.#context.now())
   }

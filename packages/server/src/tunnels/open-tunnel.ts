@@ -1,5 +1,6 @@
 import type { Door, LocalTarget } from './door.ts'
 import { localTarget } from './door.ts'
+import type { Inspector } from './inspector.ts'
 
 /** One visitor's use of a tunnel: a request being answered, a WebSocket, a TCP connection. */
 export interface Visit {
@@ -43,6 +44,8 @@ export class OpenTunnel {
   bytesIn: number
   bytesOut: number
   lastActivityAt: number
+  /** Present while somebody inspects the tunnel's requests. */
+  inspector: Inspector | undefined
   readonly #visits = new Set<Visit>()
   readonly #onClose = new Set<() => void>()
   /** One for all relays of the tunnel: each of their own would be a tenth of what an idle one costs. */

@@ -1,5 +1,6 @@
 import { type LinkStream, type PumpSocket, type RelayOptions, type RelayResult, relaySocket } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
+import type { InspectedRequest } from './inspector.ts'
 import type { OpenTunnel, Visit } from './open-tunnel.ts'
 
 export interface RelayContext {
@@ -12,7 +13,7 @@ export interface RelayContext {
 
 /**
  * Relays a WebSocket that the service has granted: `head` is our 101, `rest` the first bytes that followed the
- * service's. From here on nobody looks at what passes.
+ * service's. From here on nobody looks at what passes, but an inspector at the heads of frames.
  */
 export function relayUpgraded(
   stream: LinkStream,
@@ -20,9 +21,19 @@ export function relayUpgraded(
   head: string,
   rest: Uint8Array,
   context: RelayContext,
+  inspected?: InspectedRequest,
 ): void {
   socket.write(Buffer.concat([Buffer.from(head, 'latin1'), rest]))
-  relayVisit('websocket', context, (options) => relaySocket(stream, socket, options))
+  const frames = inspected?.switched()
+  frames?.fromService.push(rest)
+  const onPiece =
+    frames &&
+    ((way: 'in' | 'out', piece: Uint8Array) => (way === 'in' ? frames.fromService : frames.fromVisitor).push(piece))
+  relayVisit('websocket', context, async (options) => {
+    const result = await relaySocket(stream, socket, onPiece ? { ...options, onPiece } : options)
+    inspected?.ended()
+    return result
+  })
 }
 
 /**

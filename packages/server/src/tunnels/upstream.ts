@@ -62,6 +62,11 @@ export class Upstream implements StreamEvents {
     this.#stream = stream
   }
 
+  /** Settles when the agent has reached the service, or could not. */
+  get reached(): Promise<void> | undefined {
+    return this.#stream?.accepted
+  }
+
   get answerBegan(): boolean {
     return this.#answerBegan
   }

@@ -175,7 +175,8 @@ export class VisitorFront implements ConnectionHost {
   #relayHttp(connection: VisitorConnection, found: Admitted): void {
     const isUpgrade = found.checked.upgrade === 'websocket'
     const onSwitched: OnSwitched | undefined = isUpgrade
-      ? (stream, head, rest) => relayUpgraded(stream, connection.handOver(), head, rest, this.#relayContext(found))
+      ? (stream, head, rest, inspected) =>
+          relayUpgraded(stream, connection.handOver(), head, rest, this.#relayContext(found), inspected)
       : undefined
     const exchange = new Exchange(connection, found, this.#poolOf(found.routed.tunnel), this.#context, onSwitched)
     connection.serveBy(exchange, isUpgrade)
