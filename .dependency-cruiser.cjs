@@ -10,7 +10,7 @@ const layers = {
 /** Inside the server imports go to the right only; names in one step do not know each other (ARCHITECTURE.md). */
 const steps = [
   ['main', 'index'],
-  ['control', 'tunnels'],
+  ['control', 'tunnels', 'terminals'],
   ['tasks', 'workflows'],
   ['dispatch'],
   ['files'],

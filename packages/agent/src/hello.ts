@@ -14,11 +14,13 @@ export interface AgentFacts {
   slots?: number
   /** The attempts it still has; none when absent. */
   runningTasks?: readonly AttemptName[]
+  /** Its owner lets the team open shells on it; not when absent. */
+  terminal?: boolean
 }
 
 /** An agent's hello for one link: `challenge` came with the server's 101 answer. */
 export function agentHello(machine: MachineKey, facts: AgentFacts, challenge: string): Greeting {
-  const { tools = [], slots = 1, runningTasks = [] } = facts
+  const { tools = [], slots = 1, runningTasks = [], terminal = false } = facts
   const fields: AgentHello = {
     agent_id: facts.agentId,
     agent_version: AGENT_VERSION,
@@ -30,6 +32,7 @@ export function agentHello(machine: MachineKey, facts: AgentFacts, challenge: st
     system_stats: facts.systemStats,
     tools: tools.slice(0, AGENT_LIMITS.tools),
     running_tasks: runningTasks.slice(0, AGENT_LIMITS.runningTasks),
+    terminal,
     machine: machine.prove(challenge, facts.agentId),
   }
   return { software: AGENT_SOFTWARE, fields: { ...fields } }

@@ -58,7 +58,7 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
       await tasks.stop()
       return { kind: 'stopped' }
     }
-    const targets = createTargets(config.tunnelPorts, refused, tasks.onStream, log)
+    const targets = createTargets(config.tunnelPorts, refused, tasks.onStream, (stream) => stream.reset('refused'), log)
     if (config.file !== undefined) watchTunnelPorts(config.file, deps.env ?? {}, targets.allow, log, until)
     // What still runs is told to the server before its link goes.
     const leave = new AbortController()

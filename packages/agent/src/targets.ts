@@ -15,11 +15,15 @@ export interface Targets {
   allow(rules: PortRules): void
 }
 
-/** `onTask` serves streams of kind `task`. `refused` ports are never dialled, whatever the rules say: those of our own server, when it runs on this machine. */
+/**
+ * `onTask` and `onTerminal` serve the streams of those kinds. `refused` ports are never dialled, whatever the rules say: those of our own
+ * server, when it runs on this machine.
+ */
 export function createTargets(
   rules: PortRules,
   refused: ReadonlySet<number>,
   onTask: (stream: LinkStream) => void,
+  onTerminal: (stream: LinkStream) => void,
   log: Log,
 ): Targets {
   const open = new Map<LinkStream, number>()
@@ -54,6 +58,9 @@ export function createTargets(
         case 'echo':
         case 'task':
           onTask(stream)
+          return
+        case 'terminal':
+          onTerminal(stream)
           return
         case 'artifact':
         case 'input':

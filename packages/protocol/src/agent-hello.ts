@@ -65,6 +65,8 @@ export interface AgentHello {
   tools: readonly OfferedTool[]
   /** The attempts it still has, running or not yet fully reported: any other that the server thinks it has is lost. */
   running_tasks: readonly AttemptName[]
+  /** Its owner lets the team open shells on it. */
+  terminal: boolean
   machine: MachineProof
 }
 
@@ -110,6 +112,7 @@ export function parseAgentHello(fields: JsonObject): AgentHello {
     running_tasks: list('running_tasks', fields['running_tasks'] ?? [], AGENT_LIMITS.runningTasks).map(
       (attempt, index) => parseAttemptName(`running_tasks[${index}]`, object(`running_tasks[${index}]`, attempt)),
     ),
+    terminal: fields['terminal'] === true,
     machine: {
       public_key: matching('machine.public_key', machine['public_key'], KEY_BYTES_32, '32 bytes in base64url'),
       signature: matching('machine.signature', machine['signature'], SIGNATURE_BYTES_64, '64 bytes in base64url'),

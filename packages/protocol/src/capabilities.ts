@@ -7,6 +7,8 @@ export const CAPABILITIES = {
   ack: 'ack',
   /** Since 0.2.0. Streams of kind `task`, `artifact` and `input`. Without it an agent is given no task. */
   tasks: 'tasks',
+  /** Since 0.3.0. Streams of kind `terminal`. Without it an agent offers no terminal. */
+  terminal: 'terminal',
 } as const
 
 export type Capability = keyof typeof CAPABILITIES

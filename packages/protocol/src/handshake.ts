@@ -47,6 +47,7 @@ export function decodeTarget(payload: Uint8Array): StreamTarget | undefined {
     case 'task':
     case 'artifact':
     case 'input':
+    case 'terminal':
       return { kind: target['kind'] }
     default:
       return undefined

@@ -92,6 +92,20 @@ export {
   type ToolType,
 } from './task-lines.ts'
 export {
+  decodeShellFrame,
+  decodeViewerFrame,
+  encodeShellFrame,
+  encodeViewerFrame,
+  type ShellFrame,
+  TERMINAL_LIMITS,
+  type TerminalAttach,
+  type TerminalAttached,
+  TerminalFrameReader,
+  type TerminalRefusal,
+  type TerminalSize,
+  type ViewerFrame,
+} from './terminal-frames.ts'
+export {
   applyMask,
   encodeClose,
   encodeWebsocketFrame,

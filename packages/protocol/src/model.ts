@@ -12,6 +12,7 @@ export type Priority = keyof typeof PRIORITY
  * What a stream is for. `tcp`: the agent dials this port on its loopback and copies bytes. `control`: lines of JSON
  * between agent and server. `echo`: the server sends back what it gets, for `cyberun doctor`. `task`: lines of JSON
  * about one attempt. `artifact`: a file that a run made, from the agent. `input`: a file that a run needs, to the agent.
+ * `terminal`: one viewer of a shell on the agent.
  * A kind this end does not know is reset with `unsupported`, by name; unknown fields are skipped.
  */
 export type StreamTarget =
@@ -21,6 +22,7 @@ export type StreamTarget =
   | { kind: 'task' }
   | { kind: 'artifact' }
   | { kind: 'input' }
+  | { kind: 'terminal' }
 
 export interface OpenInit {
   target: StreamTarget

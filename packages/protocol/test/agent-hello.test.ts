@@ -22,6 +22,7 @@ const HELLO: JsonObject = {
   system_stats: STATS,
   tools: [{ type: 'demo', version: '0.2.0' }],
   running_tasks: [{ task_id: '019a0000-0000-7000-8000-000000000001', fence: 3 }],
+  terminal: true,
   machine: { public_key: 'A'.repeat(43), signature: 'b'.repeat(86) },
 }
 
@@ -38,8 +39,8 @@ describe("an agent's hello", () => {
   test('may leave out what it does not have', () => {
     const { tool: _, tool_version: __, ...without } = HELLO
     expect(parseAgentHello(without)).toEqual(HELLO)
-    const { tools: _tools, running_tasks: _running, ...older } = HELLO
-    expect(parseAgentHello(older)).toEqual({ ...HELLO, tools: [], running_tasks: [] })
+    const { tools: _tools, running_tasks: _running, terminal: _terminal, ...older } = HELLO
+    expect(parseAgentHello(older)).toEqual({ ...HELLO, tools: [], running_tasks: [], terminal: false })
   })
 
   const garbage: readonly [field: string, value: unknown][] = [

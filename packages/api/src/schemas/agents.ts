@@ -45,6 +45,7 @@ export const AgentView = z
     tasks_completed: z.int().nonnegative(),
     system_stats: SystemStats.nullable().describe("Null until the agent's first heartbeat brought them."),
     gateway_id: z.string(),
+    offers_terminal: z.boolean().describe('Its owner lets the team open shells on it: docs/terminal.md.'),
     round_trip_ms: z
       .number()
       .nonnegative()

@@ -62,6 +62,7 @@ export class AgentStreams {
         else stream.reset('unsupported')
         return
       case 'tcp':
+      case 'terminal':
         stream.reset('unsupported')
         return
       default:

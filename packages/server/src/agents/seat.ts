@@ -71,7 +71,7 @@ export async function seatAgent(
   const { machine: _, system_stats: systemStats, ...said } = agent
   const takesTasks = hello.capabilities.includes(CAPABILITIES.tasks)
   const record: AgentRecord = {
-    hello: said,
+    hello: { ...said, terminal: said.terminal && hello.capabilities.includes(CAPABILITIES.terminal) },
     connectedAt: at,
     tasksCompleted: claim.tasksCompleted,
     lastHeartbeatAt: at,

@@ -52,6 +52,7 @@ export function agentView(record: AgentRecord, here: AgentHere): AgentView {
     tasks_completed: record.tasksCompleted,
     system_stats: { ...systemStats, gpu_devices: systemStats.gpu_devices.map((device) => ({ ...device })) },
     gateway_id: here.gatewayId,
+    offers_terminal: hello.terminal,
     round_trip_ms: here.roundTripMs === undefined ? null : Math.round(here.roundTripMs * 100) / 100,
   }
 }

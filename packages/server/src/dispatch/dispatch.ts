@@ -142,6 +142,7 @@ class DispatchHere implements Dispatch {
       case 'tcp':
       case 'control':
       case 'echo':
+      case 'terminal':
         stream.reset('unsupported')
         return
       default:

@@ -51,6 +51,7 @@ function connection(
         gpu_capacity: 1,
         tools: [],
         running_tasks: [],
+        terminal: false,
       },
       connectedAt: 0,
       tasksCompleted: 3,

@@ -80,6 +80,7 @@ export const AGENT = {
   gpu_capacity: 1,
   running_count: 0,
   running_tasks: [],
+  offers_terminal: false,
   current_task_id: null,
   platform_arch: 'linux/amd64',
   sync_phase: null,
