@@ -18,7 +18,19 @@ export {
   type TaskView,
   TERMINAL_STATUSES,
 } from './schemas/tasks.ts'
-export type { OpenedTunnel, OpenTunnelBody, TunnelListAnswer, TunnelProtocol, TunnelView } from './schemas/tunnels.ts'
+export {
+  type ExtendedTunnel,
+  type ExtendTunnelBody,
+  type HostPolicy,
+  type OpenedTunnel,
+  type OpenTunnelBody,
+  type PathMode,
+  TUNNEL_PROFILES,
+  type TunnelListAnswer,
+  type TunnelProfile,
+  type TunnelProtocol,
+  type TunnelView,
+} from './schemas/tunnels.ts'
 export {
   type ChangeWorkflowBody,
   type ImportWorkflowBody,

@@ -29,7 +29,7 @@ export interface RouteSpec {
   errors?: readonly ErrorCode[]
 }
 
-export type RouteTable = Readonly<Record<`${'GET' | 'POST' | 'PUT' | 'DELETE'} /${string}`, RouteSpec>>
+export type RouteTable = Readonly<Record<`${'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'} /${string}`, RouteSpec>>
 
 /** Kinds of callers that several routes take. */
 export const USER = ['user'] as const

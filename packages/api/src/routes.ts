@@ -251,6 +251,24 @@ export const routes = {
     params: agents.AgentParams,
     query: tunnels.CloseTunnelQuery,
   },
+  'PATCH /agents/{agentId}/tunnel/{sessionId}': {
+    tag: 'tunnels',
+    summary: 'Let a tunnel stay open longer.',
+    callers: ANY_KEY,
+    role: 'member',
+    params: tunnels.TunnelParams,
+    body: tunnels.ExtendTunnelBody,
+    answer: tunnels.ExtendedTunnel,
+  },
+  'POST /agents/{agentId}/tunnel/{sessionId}/revoke': {
+    tag: 'tunnels',
+    summary: 'Give a tunnel new addresses and secrets: whoever has the old ones is cut off at once.',
+    callers: ANY_KEY,
+    role: 'member',
+    params: tunnels.TunnelParams,
+    answer: tunnels.OpenedTunnel,
+    errors: ['conflict'],
+  },
   ...taskRoutes,
 } as const satisfies RouteTable
 

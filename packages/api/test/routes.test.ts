@@ -17,6 +17,8 @@ test('an integration key calls r/…, agents and tunnels, and nothing else', () 
     'POST /agents/{agentId}/tunnel',
     'GET /agents/{agentId}/tunnel',
     'DELETE /agents/{agentId}/tunnel',
+    'PATCH /agents/{agentId}/tunnel/{sessionId}',
+    'POST /agents/{agentId}/tunnel/{sessionId}/revoke',
   ])
   expect(taken.filter((name) => / \/r\//.test(name))).toEqual(
     all.map(([name]) => name).filter((name) => / \/r\//.test(name)),

@@ -103,7 +103,11 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     })
     stops.push(() => tasks.stop())
 
-    const tunnels = await Tunnels.start({ store, bus, log, now, agents, routing, secret, edgeUrl: () => edge.url })
+    const tunnels = await Tunnels.start({
+      ...{ store, bus, log, now, agents, routing, secret },
+      edgeUrl: () => edge.url,
+      tunnelDomain: config.edge.tunnel_domain,
+    })
     stops.push(() => tunnels.stop())
     const edge: Edge = await startEdge({
       ...edgeSettings(config),

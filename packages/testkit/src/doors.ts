@@ -16,10 +16,11 @@ export function doorsOf(
 
   const open = async (port: number) => {
     const { edgePort, openTunnel, closeTunnel } = installation()
-    const { sessionId, tunnelUrl } = await openTunnel(port, 'http')
+    const { sessionId, tunnelUrl, hostUrl = '' } = await openTunnel(port, 'http')
     const [, token = ''] = /\/tunnel\/([^/]+)\/$/.exec(tunnelUrl) ?? []
+    const [, label = ''] = /^https?:\/\/([^.]+)\./.exec(hostUrl) ?? []
     const trust = tls && { ca: tls.ca() }
-    return { edgePort, token, trust, label: sessionId.replaceAll('-', ''), stop: () => closeTunnel(sessionId) }
+    return { edgePort, token, trust, label, stop: () => closeTunnel(sessionId) }
   }
   return {
     host: {

@@ -18,13 +18,24 @@ interface Quickstart {
 /** Cyberun as a newcomer has it: `cyberun up` in a directory of its own, on ports that the system chose. */
 export interface Installation extends AsyncDisposable {
   readonly agentId: string
+  readonly controlUrl: string
   readonly edgePort: number
   /** The words and the environment of a `cyberun` command that works with this installation. */
   readonly command: { readonly words: readonly string[]; readonly env: Readonly<Record<string, string>> }
-  openTunnel(targetPort: number, protocol: 'http' | 'tcp'): Promise<{ sessionId: string; tunnelUrl: string }>
+  openTunnel(targetPort: number, protocol: 'http' | 'tcp'): Promise<OpenedWay>
   closeTunnel(sessionId: string): Promise<void>
+  /** How many tunnels are open. */
+  countTunnels(): Promise<number>
   /** Runs `cyberun forward` to a port of the agent; resolves when its local port is open. */
   forward(targetPort: number): Promise<{ port: number; stop(): Promise<void> }>
+}
+
+/** A tunnel, as the API tells of it once it is open. */
+export interface OpenedWay {
+  sessionId: string
+  tunnelUrl: string
+  /** Of the tunnel's own origin, where it has one. */
+  hostUrl: string | undefined
 }
 
 const CYBERUN = fileURLToPath(new URL('../../cli/bin/cyberun.mjs', import.meta.url))
@@ -65,16 +76,20 @@ export async function startInstallation(
 
   return {
     agentId,
+    controlUrl: quickstart.control_url,
     edgePort: Number(new URL(quickstart.edge_url).port),
     command: { words, env },
     async openTunnel(targetPort, protocol) {
       const body = { target_port: targetPort, tunnel_protocol: protocol }
       const opened = await client.call('POST /agents/{agentId}/tunnel', { params: { agentId }, body })
-      return { sessionId: opened.session_id, tunnelUrl: opened.tunnel_url }
+      return { sessionId: opened.session_id, tunnelUrl: opened.tunnel_url, hostUrl: opened.host_url }
     },
     async closeTunnel(sessionId) {
       const query = { session_id: sessionId }
       await client.call('DELETE /agents/{agentId}/tunnel', { params: { agentId }, query })
+    },
+    async countTunnels() {
+      return (await client.call('GET /agents/{agentId}/tunnel', { params: { agentId } })).session_list.length
     },
     async forward(targetPort) {
       const child = run(['forward', agentId, String(targetPort), '--local', '0', '--json'])

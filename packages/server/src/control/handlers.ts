@@ -143,6 +143,10 @@ export function createHandlers(parts: HandlerParts): HandlersOf<RouteName> {
       await tunnels.close(openerOf(caller), actor.teamId, params.agentId, query.session_id)
       return undefined
     },
+    'PATCH /agents/{agentId}/tunnel/{sessionId}': ({ caller, actor, params, body }) =>
+      tunnels.extend(openerOf(caller), actor.teamId, params.agentId, params.sessionId, body),
+    'POST /agents/{agentId}/tunnel/{sessionId}/revoke': ({ caller, actor, params }) =>
+      tunnels.revoke(openerOf(caller), actor.teamId, params.agentId, params.sessionId),
     ...createTaskHandlers(parts),
   }
 }

@@ -38,7 +38,7 @@ export function describeApi(version: string): ApiDocument {
 
 function registerRoute(app: OpenAPIHono, method: string, path: string, spec: RouteSpec): void {
   app.openAPIRegistry.registerPath({
-    method: method.toLowerCase() as 'get' | 'post' | 'put' | 'delete',
+    method: method.toLowerCase() as 'get' | 'post' | 'put' | 'patch' | 'delete',
     path,
     operationId: operationId(method, path),
     tags: [spec.tag],

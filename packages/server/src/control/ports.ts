@@ -1,4 +1,11 @@
-import type { AgentView, OpenedTunnel, OpenTunnelBody, TunnelListAnswer } from '@cyberun/api'
+import type {
+  AgentView,
+  ExtendedTunnel,
+  ExtendTunnelBody,
+  OpenedTunnel,
+  OpenTunnelBody,
+  TunnelListAnswer,
+} from '@cyberun/api'
 
 /**
  * What the API needs of the parts it does not build itself. They are written in the API's own types, so that
@@ -40,4 +47,14 @@ export interface TunnelsPort {
    * foreign session or agent. Closing all of none is fine.
    */
   close(opener: TunnelOpener, teamId: string, agentId: string, sessionId?: string): Promise<void>
+  /** Changes how long a session may go unused. Throws `ApiError('not_found')` for an unknown or foreign one. */
+  extend(
+    opener: TunnelOpener,
+    teamId: string,
+    agentId: string,
+    sessionId: string,
+    change: ExtendTunnelBody,
+  ): Promise<ExtendedTunnel>
+  /** Gives a session new addresses and secrets and cuts off whoever has the old ones. Throws `not_found`, `conflict`. */
+  revoke(opener: TunnelOpener, teamId: string, agentId: string, sessionId: string): Promise<OpenedTunnel>
 }

@@ -165,6 +165,16 @@ export interface TunnelTable {
   bytes_in: number
   bytes_out: number
   closed_at: number | null
+  /** `comfyui`, `jupyter`, `gradio`, `code-server`, `vite` or `generic`. */
+  profile: string
+  /** `rewrite` or `preserve`. */
+  host_policy: string
+  /** `strip` or `keep`. */
+  path_mode: string
+  /** First label of the tunnel's own host; unique, also among closed ones. */
+  label: string
+  /** Port of the edge that leads to this tunnel only. */
+  edge_port: number | null
 }
 
 /** Who did what to what. Outlives the team and the people it names. */

@@ -1,5 +1,5 @@
-import type { Role, TunnelProtocol } from '@cyberun/api'
-import { ROLES } from '@cyberun/api'
+import type { HostPolicy, PathMode, Role, TunnelProfile, TunnelProtocol } from '@cyberun/api'
+import { ROLES, TUNNEL_PROFILES } from '@cyberun/api'
 import { mayWork } from '../model/roles.ts'
 import { Sql } from './handle.ts'
 
@@ -22,7 +22,17 @@ export interface TunnelRecord {
   idleTimeoutMs: number
   bytesIn: number
   bytesOut: number
+  profile: TunnelProfile
+  hostPolicy: HostPolicy
+  pathMode: PathMode
+  /** First label of the tunnel's own host: 128 random bits, hex. Never given to another tunnel. */
+  label: string
+  /** The port door's port, when it has one. */
+  edgePort: number | null
 }
+
+/** What a tunnel is reached with, as of now; all of it is replaced at once when it is revoked. */
+export type TunnelSecrets = Pick<TunnelRecord, 'tokenHash' | 'tokenSealed' | 'adminTokenHash' | 'label'>
 
 /** How much a tunnel was used, as of now. */
 export interface TunnelUse {
@@ -54,6 +64,11 @@ export async function insertTunnel(sql: Sql, tunnel: TunnelRecord): Promise<void
       bytes_in: tunnel.bytesIn,
       bytes_out: tunnel.bytesOut,
       closed_at: null,
+      profile: tunnel.profile,
+      host_policy: tunnel.hostPolicy,
+      path_mode: tunnel.pathMode,
+      label: tunnel.label,
+      edge_port: tunnel.edgePort,
     })
     .execute()
 }
@@ -84,7 +99,52 @@ export async function listOpenTunnels(sql: Sql): Promise<TunnelRecord[]> {
     idleTimeoutMs: row.idle_timeout_ms,
     bytesIn: row.bytes_in,
     bytesOut: row.bytes_out,
+    profile: TUNNEL_PROFILES.find((known) => known === row.profile) ?? 'generic',
+    hostPolicy: row.host_policy === 'preserve' ? 'preserve' : 'rewrite',
+    pathMode: row.path_mode === 'keep' ? 'keep' : 'strip',
+    label: row.label,
+    edgePort: row.edge_port,
   }))
+}
+
+/**
+ * Replaces what an open tunnel is reached with, if its token is still the one with this hash. False when it is not, or
+ * the tunnel is closed or gone with its team.
+ */
+export async function replaceTunnelSecrets(
+  sql: Sql,
+  sessionId: string,
+  tokenHash: string,
+  secrets: TunnelSecrets,
+): Promise<boolean> {
+  const result = await Sql.db(sql)
+    .updateTable('tunnel')
+    .set({
+      token_hash: secrets.tokenHash,
+      token_sealed: secrets.tokenSealed,
+      admin_token_hash: secrets.adminTokenHash,
+      label: secrets.label,
+    })
+    .where('session_id', '=', sessionId)
+    .where('token_hash', '=', tokenHash)
+    .where('closed_at', 'is', null)
+    .executeTakeFirst()
+  return result.numUpdatedRows === 1n
+}
+
+/** Sets when an open tunnel was last used and how long it may go unused. False when it is closed. */
+export async function extendTunnel(
+  sql: Sql,
+  sessionId: string,
+  { lastActivityAt, idleTimeoutMs }: Pick<TunnelRecord, 'lastActivityAt' | 'idleTimeoutMs'>,
+): Promise<boolean> {
+  const result = await Sql.db(sql)
+    .updateTable('tunnel')
+    .set({ last_activity_at: lastActivityAt, idle_timeout_ms: idleTimeoutMs })
+    .where('session_id', '=', sessionId)
+    .where('closed_at', 'is', null)
+    .executeTakeFirst()
+  return result.numUpdatedRows === 1n
 }
 
 /** Closes a tunnel with its last figures. False when it was closed before, or went with its team. */

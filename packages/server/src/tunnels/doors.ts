@@ -7,7 +7,7 @@ import { type OwnAnswer, plainPage, redirectAnswer } from './pages.ts'
 import { Refusal } from './refusal.ts'
 import type { CheckedRequest } from './request-checks.ts'
 import { TOKEN_FIELD } from './request-head.ts'
-import { climbsOut, type HostName, splitTunnelPath } from './target.ts'
+import { climbsOut, type HostName, isLoopback, splitTunnelPath } from './target.ts'
 
 /** The open tunnels, by what a request can name them with. */
 export interface TunnelIndex {
@@ -78,10 +78,6 @@ function isOwnHost(host: HostName, arrival: Arrival, settings: DoorSettings): bo
   )
 }
 
-function isLoopback(name: string): boolean {
-  return name === 'localhost' || name === '[::1]' || /^127(\.\d{1,3}){3}$/.test(name)
-}
-
 // The host door.
 
 function throughHostDoor(
@@ -148,7 +144,7 @@ function throughPathDoor(
   if (tunnel.facts.protocol === 'tcp') return { tunnel, door, path }
   if (hasHostDoor && isNavigation(request)) {
     const port = request.host.port === undefined ? '' : `:${request.host.port}`
-    const origin = `${arrival.scheme}://${tunnel.label}.${settings.tunnelDomain}${port}`
+    const origin = `${arrival.scheme}://${tunnel.facts.label}.${settings.tunnelDomain}${port}`
     return redirectAnswer(302, origin + door.prefix + path)
   }
   if (path !== split.rest) return redirectAnswer(307, door.prefix + path)

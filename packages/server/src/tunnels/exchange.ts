@@ -57,6 +57,7 @@ const CONTINUE = 'HTTP/1.1 100 Continue'
  */
 export class Exchange implements UpstreamUser, Served, Visit {
   readonly address: string
+  readonly userAgent: string
   readonly #connection: VisitorConnection
   readonly #checked: CheckedRequest
   readonly #routed: Routed
@@ -86,6 +87,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
     onSwitched?: OnSwitched,
   ) {
     this.address = visitor.address
+    this.userAgent = visitor.userAgent
     this.#connection = connection
     this.#checked = checked
     this.#routed = routed

@@ -8,6 +8,8 @@ import type { CheckedRequest } from './request-checks.ts'
 export interface Visitor {
   /** IP address. */
   address: string
+  /** As sent; empty when there is none. */
+  userAgent: string
   /** How the visitor reached the edge, or the trusted proxy in front of it. */
   scheme: 'http' | 'https'
   /** The Host value as sent. */

@@ -5,8 +5,9 @@ import type { OpenTunnel, Visit } from './open-tunnel.ts'
 
 export interface RelayContext {
   tunnel: OpenTunnel
-  /** The visitor's. */
+  /** The visitor's, as its user agent. */
   address: string
+  userAgent: string
   now: () => number
   log: Log
 }
@@ -42,11 +43,11 @@ export function relayUpgraded(
  */
 export function relayVisit(
   kind: 'websocket' | 'tcp',
-  { tunnel, address, now, log }: RelayContext,
+  { tunnel, address, userAgent, now, log }: RelayContext,
   run: (options: RelayOptions) => Promise<RelayResult>,
 ): void {
   const began = now()
-  const visit: Visit = { address }
+  const visit: Visit = { address, userAgent }
   tunnel.begin(visit, began)
   const onMoved = (fromService: number, fromVisitor: number): void => {
     tunnel.bytesOut += fromService

@@ -58,3 +58,8 @@ export function parseHost(raw: string): HostName | undefined {
   if (name === undefined || Number(port ?? 0) > 65_535) return undefined
   return { name: name.toLowerCase(), port: port === undefined ? undefined : Number(port) }
 }
+
+/** Whether a host name, as URLs write it, is the machine's own. */
+export function isLoopback(name: string): boolean {
+  return name === 'localhost' || name === '[::1]' || /^127(\.\d{1,3}){3}$/.test(name)
+}

@@ -1,5 +1,6 @@
 import { createHmac, hash, randomBytes } from 'node:crypto'
-import { ApiError, type OpenedTunnel, type OpenTunnelBody, type TunnelListAnswer, type TunnelView } from '@cyberun/api'
+import type { ExtendedTunnel, ExtendTunnelBody, OpenedTunnel, OpenTunnelBody, TunnelListAnswer } from '@cyberun/api'
+import { ApiError } from '@cyberun/api'
 import type { Log } from '@cyberun/link/log'
 import { uuidv7 } from 'uuidv7'
 import type { Agents } from '../agents/types.ts'
@@ -11,16 +12,21 @@ import type { ServerSecret } from '../store/server-secret.ts'
 import type { Store } from '../store/store.ts'
 import {
   closeTunnel,
+  extendTunnel,
   insertTunnel,
   listOpenTunnels,
   noteTunnelUse,
+  replaceTunnelSecrets,
   type TunnelRecord,
+  type TunnelSecrets,
   type TunnelUse,
   tunnelsInForce,
 } from '../store/tunnels.ts'
 import type { TunnelIndex } from './doors.ts'
-import { OpenTunnel, tunnelLabel } from './open-tunnel.ts'
+import { OpenTunnel } from './open-tunnel.ts'
 import { probeTarget } from './probe.ts'
+import { TunnelSet } from './tunnel-set.ts'
+import { type EdgeAddress, openedView, tunnelUrl, tunnelView } from './tunnel-view.ts'
 
 export interface TunnelsOptions {
   store: Store
@@ -35,6 +41,8 @@ export interface TunnelsOptions {
   secret: ServerSecret
   /** The edge's public address without a slash at its end; asked for when a tunnel's URL is shown. */
   edgeUrl: () => string
+  /** Below it each tunnel has a host of its own. */
+  tunnelDomain: string
 }
 
 /** Who opens or closes. */
@@ -54,8 +62,6 @@ interface Closing {
   at: number
 }
 
-/** A tunnel nobody visits is closed after this long. */
-const IDLE_TIMEOUT_MS = 30 * 60_000
 /** Open tunnels to one agent; each is a row, a token and a mark on the agent. */
 const MAX_PER_AGENT = 100
 /** How often rights and idling are looked at. A revocation also rings at once; this is for the bell that was lost. */
@@ -63,15 +69,33 @@ const SWEEP_MS = 1_000
 /** How often figures are written down; a crash loses at most what happened since. */
 const NOTE_MS = 30_000
 const TOKEN_BYTES = 32
+/** A DNS label has at most 63 characters. */
+const LABEL_BYTES = 16
+
+/** An open tunnel, as whoever holds its admin token may know it. */
+export interface AdminTunnel {
+  sessionId: string
+  teamId: string
+  agentId: string
+  openedByUserId: string
+  /** Aborts when the tunnel ends, and when its admin token does. */
+  closed: AbortSignal
+}
+
+/** What a tunnel is reached with; fresh at its opening and at each revocation. */
+interface TunnelKeys {
+  token: string
+  adminToken: string
+  label: string
+}
 
 /** The tunnels of this server: opened and closed by the API, found by the edge, ended when a right behind them ends. */
 export class Tunnels implements TunnelIndex {
   readonly #options: TunnelsOptions
   readonly #visitKey: Buffer
-  /** Every open tunnel, oldest first. */
-  readonly #bySession = new Map<string, OpenTunnel>()
-  readonly #byToken = new Map<string, OpenTunnel>()
-  readonly #byLabel = new Map<string, OpenTunnel>()
+  readonly #open = new TunnelSet()
+  /** What keeps an agent from taking tasks while a session is open, by session. */
+  readonly #holds = new Map<string, () => void>()
   /** Ended, but the store could not be told yet. */
   readonly #unwritten = new Set<Closing>()
   readonly #releases: (() => void)[] = []
@@ -94,16 +118,30 @@ export class Tunnels implements TunnelIndex {
   }
 
   byToken(token: string): OpenTunnel | undefined {
-    // A map's own hash is seeded, so how long this takes tells nothing about a token that is nearly right.
-    return this.#byToken.get(token)
+    return this.#open.byToken(token)
   }
 
   byLabel(label: string): OpenTunnel | undefined {
-    return this.#byLabel.get(label)
+    return this.#open.byLabel(label)
+  }
+
+  /** The tunnel whose admin token has this SHA-256, hex. */
+  findByAdminToken(tokenHash: string): AdminTunnel | undefined {
+    const tunnel = this.#open.byAdminTokenHash(tokenHash)
+    if (!tunnel) return undefined
+    const { sessionId, teamId, agentId, openedByUserId } = tunnel.facts
+    return { sessionId, teamId, agentId, openedByUserId, closed: tunnel.closed }
+  }
+
+  /** Throws `not_found` for a session that is closed, of another agent or of another team. */
+  find(teamId: string, agentId: string, sessionId: string): OpenTunnel {
+    const tunnel = this.#open.bySession(sessionId)
+    if (tunnel?.facts.teamId === teamId && tunnel.facts.agentId === agentId) return tunnel
+    throw new ApiError('not_found', 'There is no such tunnel: it may have been closed already.')
   }
 
   get openCount(): number {
-    return this.#bySession.size
+    return this.#open.size
   }
 
   /** Opens a tunnel after asking the agent whether something listens on the port. Throws as the API's port says. */
@@ -123,14 +161,13 @@ export class Tunnels implements TunnelIndex {
         'The agent is not connected: start it on its machine, then open the tunnel again.',
       )
     }
-    if (this.#ofAgent(teamId, agentId).length >= MAX_PER_AGENT) {
+    if (this.#open.ofAgent(teamId, agentId).length >= MAX_PER_AGENT) {
       throw new ApiError('conflict', `The agent has ${MAX_PER_AGENT} open tunnels: close one first.`)
     }
     await probeTarget(path, request.target_port, signal)
 
     const sessionId = uuidv7()
-    const token = randomBytes(TOKEN_BYTES).toString('base64url')
-    const adminToken = randomBytes(TOKEN_BYTES).toString('base64url')
+    const keys = newKeys()
     const at = now()
     const record: TunnelRecord = {
       sessionId,
@@ -138,76 +175,138 @@ export class Tunnels implements TunnelIndex {
       agentId,
       targetPort: request.target_port,
       protocol: request.tunnel_protocol,
-      tokenHash: hashOf(token),
-      tokenSealed: secret.seal('tunnel-token', sessionId, token),
-      adminTokenHash: hashOf(adminToken),
+      ...secretsOf(secret, sessionId, keys),
       openedByUserId: caller.userId,
       openedByCredentialId: caller.credentialId ?? null,
       openedByFamilyId: caller.familyId ?? null,
       taskId: null,
       openedAt: at,
       lastActivityAt: at,
-      idleTimeoutMs: IDLE_TIMEOUT_MS,
+      idleTimeoutMs: request.idle_timeout_s * 1000,
       bytesIn: 0,
       bytesOut: 0,
+      profile: request.profile ?? 'generic',
+      hostPolicy: request.host_policy ?? 'rewrite',
+      pathMode: request.path_mode,
+      edgePort: null,
     }
     await store.transaction(async (sql) => {
       await insertTunnel(sql, record)
       const detail = { agent_id: agentId, target_port: record.targetPort, tunnel_protocol: record.protocol }
       await appendAudit(sql, auditOf(record, at, actorOf(caller), 'tunnel.opened', detail))
     })
-    const tunnel = this.#add(record, token)
+    const tunnel = this.#add(record, keys.token)
     // A right that ended since the caller was let in is noticed here, not by the first visitor.
     await this.#sweepNow()
-    if (!this.#bySession.has(sessionId)) {
+    if (this.#open.bySession(sessionId) !== tunnel) {
       throw new ApiError('forbidden', 'The key, sign-in or role that was to open this tunnel has just been withdrawn.')
     }
     log.info(
       { session_id: sessionId, team_id: teamId, agent_id: agentId, target_port: record.targetPort },
       'tunnel.opened',
     )
-    return {
-      session_id: sessionId,
-      tunnel_url: this.#urlOf(tunnel),
-      admin_token: adminToken,
-      tunnel_protocol: record.protocol,
-    }
+    return openedView(tunnel, keys.adminToken, this.#edge, now())
   }
 
   /** Throws `not_found` for an agent the team never had. */
   async list(teamId: string, agentId: string): Promise<TunnelListAnswer> {
     await this.#requireAgent(teamId, agentId)
-    const open = this.#ofAgent(teamId, agentId)
+    const open = this.#open.ofAgent(teamId, agentId)
     const newest = open.at(-1)
+    const edge = this.#edge
+    const now = this.#options.now()
     return {
       is_active: newest !== undefined,
       session_id: newest?.facts.sessionId ?? '',
-      tunnel_url: newest ? this.#urlOf(newest) : '',
-      session_list: open.reverse().map((tunnel) => this.#view(tunnel)),
+      tunnel_url: newest ? tunnelUrl(newest.facts, edge) : '',
+      session_list: open.reverse().map((tunnel) => tunnelView(tunnel, edge, now)),
     }
   }
 
   /** Closes one tunnel of an agent, or all when none is named. Throws `not_found` for an unknown or foreign one. */
   async close(caller: TunnelCaller, teamId: string, agentId: string, sessionId?: string): Promise<void> {
     await this.#requireAgent(teamId, agentId)
-    const open = this.#ofAgent(teamId, agentId)
-    const chosen = sessionId === undefined ? open : open.filter((tunnel) => tunnel.facts.sessionId === sessionId)
-    if (sessionId !== undefined && chosen.length === 0) {
-      throw new ApiError('not_found', 'There is no such tunnel: it may have been closed already.')
-    }
+    const chosen =
+      sessionId === undefined ? this.#open.ofAgent(teamId, agentId) : [this.find(teamId, agentId, sessionId)]
     for (const tunnel of chosen) await this.#close(tunnel, 'closed', actorOf(caller))
+  }
+
+  /** Changes how long a tunnel may go unused, and with `extend` counts that from now. Throws `not_found`. */
+  async extend(
+    caller: TunnelCaller,
+    teamId: string,
+    agentId: string,
+    sessionId: string,
+    { idle_timeout_s, extend }: ExtendTunnelBody,
+  ): Promise<ExtendedTunnel> {
+    await this.#requireAgent(teamId, agentId)
+    const { store, log, now } = this.#options
+    const tunnel = this.find(teamId, agentId, sessionId)
+    const at = now()
+    const idleTimeoutMs = idle_timeout_s === undefined ? tunnel.facts.idleTimeoutMs : idle_timeout_s * 1000
+    const lastActivityAt = extend ? at : tunnel.activeAt(at)
+    const isOpen = await store.transaction(async (sql) => {
+      if (!(await extendTunnel(sql, sessionId, { lastActivityAt, idleTimeoutMs }))) return false
+      const detail = { agent_id: agentId, idle_timeout_s: idleTimeoutMs / 1000, extend: extend === true }
+      await appendAudit(sql, auditOf(tunnel.facts, at, actorOf(caller), 'tunnel.extended', detail))
+      return true
+    })
+    // Of a tunnel that was revoked meanwhile, what took its place.
+    const current = isOpen ? this.find(teamId, agentId, sessionId) : tunnel
+    if (!isOpen) throw new ApiError('not_found', 'There is no such tunnel: it may have been closed already.')
+    current.facts.idleTimeoutMs = idleTimeoutMs
+    if (extend) current.use(at)
+    log.info(
+      { session_id: sessionId, team_id: teamId, agent_id: agentId, idle_timeout_ms: idleTimeoutMs },
+      'tunnel.extended',
+    )
+    return {
+      id: sessionId,
+      idle_timeout_s: idleTimeoutMs / 1000,
+      expires_at: new Date(current.expiresAt(now())).toISOString(),
+    }
+  }
+
+  /**
+   * Gives a tunnel a new token, cookie, host name and admin token, and ends every visit made with the old ones. Throws
+   * `not_found`, and `conflict` when somebody else revokes it at the same time.
+   */
+  async revoke(caller: TunnelCaller, teamId: string, agentId: string, sessionId: string): Promise<OpenedTunnel> {
+    await this.#requireAgent(teamId, agentId)
+    const { store, secret, log, now } = this.#options
+    const { facts } = this.find(teamId, agentId, sessionId)
+    const keys = newKeys()
+    const secrets = secretsOf(secret, sessionId, keys)
+    const at = now()
+    const isReplaced = await store.transaction(async (sql) => {
+      if (!(await replaceTunnelSecrets(sql, sessionId, hashOf(facts.token), secrets))) return false
+      await appendAudit(sql, auditOf(facts, at, actorOf(caller), 'tunnel.revoked', { agent_id: agentId }))
+      return true
+    })
+    const before = this.find(teamId, agentId, sessionId)
+    if (!isReplaced) throw new ApiError('conflict', 'The tunnel has just been revoked by another call.')
+    const tunnel = new OpenTunnel(
+      { ...before.facts, ...secrets, token: keys.token, visitSecret: this.#visitSecret(sessionId, keys.token) },
+      before,
+    )
+    // Found no more, then ended: nobody gets in between.
+    this.#open.add(tunnel)
+    before.close()
+    tunnel.use(at)
+    log.info({ session_id: sessionId, team_id: teamId, agent_id: agentId }, 'tunnel.revoked')
+    return openedView(tunnel, keys.adminToken, this.#edge, now())
   }
 
   /** Ends every visit and writes the last figures down; the tunnels stay open in the store. */
   async stop(): Promise<void> {
     for (const release of this.#releases.splice(0)) release()
     await this.#sweeping
-    const open = [...this.#bySession.values()]
+    const open = this.#open.all()
     for (const tunnel of open) tunnel.close()
+    for (const release of this.#holds.values()) release()
     await this.#noteUse(open)
-    this.#bySession.clear()
-    this.#byToken.clear()
-    this.#byLabel.clear()
+    this.#open.clear()
+    this.#holds.clear()
   }
 
   async #requireAgent(teamId: string, agentId: string): Promise<void> {
@@ -216,55 +315,21 @@ export class Tunnels implements TunnelIndex {
     throw new ApiError('not_found', 'There is no such agent in this team.')
   }
 
-  #ofAgent(teamId: string, agentId: string): OpenTunnel[] {
-    const all = [...this.#bySession.values()]
-    return all.filter(({ facts }) => facts.teamId === teamId && facts.agentId === agentId)
+  get #edge(): EdgeAddress {
+    const { edgeUrl, tunnelDomain } = this.#options
+    return { url: edgeUrl(), tunnelDomain }
   }
 
-  #urlOf({ facts }: OpenTunnel): string {
-    const base = this.#options.edgeUrl()
-    return `${facts.protocol === 'tcp' ? base.replace(/^http/, 'ws') : base}/tunnel/${facts.token}/`
-  }
-
-  #view(tunnel: OpenTunnel): TunnelView {
-    const { facts } = tunnel
-    const now = this.#options.now()
-    return {
-      session_id: facts.sessionId,
-      target_port: facts.targetPort,
-      tunnel_protocol: facts.protocol,
-      tunnel_url: this.#urlOf(tunnel),
-      opened_at: new Date(facts.openedAt).toISOString(),
-      opened_by: facts.openedByUserId,
-      task_id: facts.taskId,
-      viewer_count: tunnel.viewerCount(now),
-      bytes_in: tunnel.bytesIn,
-      bytes_out: tunnel.bytesOut,
-      last_activity_at: new Date(tunnel.activeAt(now)).toISOString(),
-    }
+  /** What the visit cookie holds: whoever has it knows the token, and cannot tell it. */
+  #visitSecret(sessionId: string, token: string): string {
+    return createHmac('sha256', this.#visitKey).update(sessionId).update(token).digest('base64url')
   }
 
   #add(record: TunnelRecord, token: string): OpenTunnel {
-    const tunnel = new OpenTunnel(
-      {
-        sessionId: record.sessionId,
-        teamId: record.teamId,
-        agentId: record.agentId,
-        targetPort: record.targetPort,
-        protocol: record.protocol,
-        token,
-        visitSecret: createHmac('sha256', this.#visitKey).update(record.sessionId).update(token).digest('base64url'),
-        openedAt: record.openedAt,
-        openedByUserId: record.openedByUserId,
-        taskId: record.taskId,
-        idleTimeoutMs: record.idleTimeoutMs,
-      },
-      record,
-    )
-    this.#bySession.set(record.sessionId, tunnel)
-    this.#byToken.set(token, tunnel)
-    this.#byLabel.set(tunnelLabel(record.sessionId), tunnel)
-    tunnel.onClose(this.#options.agents.holdTunnel(record.teamId, record.agentId, record.sessionId))
+    const { sessionId, teamId, agentId } = record
+    const tunnel = new OpenTunnel({ ...record, token, visitSecret: this.#visitSecret(sessionId, token) }, record)
+    this.#open.add(tunnel)
+    this.#holds.set(sessionId, this.#options.agents.holdTunnel(teamId, agentId, sessionId))
     return tunnel
   }
 
@@ -313,7 +378,7 @@ export class Tunnels implements TunnelIndex {
   async #sweep(): Promise<void> {
     const now = this.#options.now()
     // Taken before the store is asked: a tunnel opened meanwhile is not among the answers.
-    const open = [...this.#bySession.values()]
+    const open = this.#open.all()
     for (const closing of [...this.#unwritten]) await this.#writeClosed(closing)
     if (open.length === 0) return
     const inForce = await tunnelsInForce(this.#options.store, now)
@@ -323,16 +388,16 @@ export class Tunnels implements TunnelIndex {
     }
     if (now - this.#notedAt < NOTE_MS) return
     this.#notedAt = now
-    await this.#noteUse([...this.#bySession.values()].filter((tunnel) => tunnel.activeAt(now) > now - NOTE_MS))
+    await this.#noteUse(this.#open.all().filter((tunnel) => tunnel.activeAt(now) > now - NOTE_MS))
   }
 
   async #close(tunnel: OpenTunnel, cause: CloseCause, actor: string): Promise<void> {
     const { sessionId } = tunnel.facts
     // Out of reach first, then ended, then written down: no visitor gets in between.
-    if (!this.#bySession.delete(sessionId)) return
-    this.#byToken.delete(tunnel.facts.token)
-    this.#byLabel.delete(tunnel.label)
+    if (!this.#open.remove(tunnel)) return
     tunnel.close()
+    this.#holds.get(sessionId)?.()
+    this.#holds.delete(sessionId)
     const closing = { tunnel, cause, actor, at: this.#options.now() }
     this.#unwritten.add(closing)
     await this.#writeClosed(closing)
@@ -360,6 +425,24 @@ function hashOf(secret: string): string {
   return hash('sha256', secret, 'hex')
 }
 
+function newKeys(): TunnelKeys {
+  return {
+    token: randomBytes(TOKEN_BYTES).toString('base64url'),
+    adminToken: randomBytes(TOKEN_BYTES).toString('base64url'),
+    label: randomBytes(LABEL_BYTES).toString('hex'),
+  }
+}
+
+/** What of the keys is stored. */
+function secretsOf(secret: ServerSecret, sessionId: string, { token, adminToken, label }: TunnelKeys): TunnelSecrets {
+  return {
+    tokenHash: hashOf(token),
+    tokenSealed: secret.seal('tunnel-token', sessionId, token),
+    adminTokenHash: hashOf(adminToken),
+    label,
+  }
+}
+
 function useOf(tunnel: OpenTunnel): TunnelUse {
   const { facts, lastActivityAt, bytesIn, bytesOut } = tunnel
   return { sessionId: facts.sessionId, lastActivityAt, bytesIn, bytesOut }
@@ -374,7 +457,7 @@ function auditOf(
   at: number,
   actor: string,
   action: string,
-  detail: Record<string, string | number>,
+  detail: Record<string, string | number | boolean>,
 ) {
   return { id: uuidv7(), teamId, at, actor, action, subject: sessionId, detail }
 }

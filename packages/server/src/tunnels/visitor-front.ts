@@ -6,7 +6,7 @@ import type { Routing } from '../routing/routing.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
 import { type Arrival, type DoorSettings, findDoor, type TunnelIndex } from './doors.ts'
 import { type Admitted, Exchange, type ExchangeContext, type OnSwitched } from './exchange.ts'
-import { type Fields, listOf, valuesOf } from './fields.ts'
+import { type Fields, firstOf, listOf, valuesOf } from './fields.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { checkOrigin } from './origin-check.ts'
 import { isForPerson, type OwnAnswer, refusalAnswer } from './pages.ts'
@@ -148,7 +148,9 @@ export class VisitorFront implements ConnectionHost {
       socket: connection.socket,
       headers: { 'x-forwarded-for': valuesOf(checked.fields, 'x-forwarded-for').join(',') },
     })
-    return { checked, routed: found, visitor: { address, scheme: arrival.scheme, host: arrival.host, port } }
+    const userAgent = firstOf(checked.fields, 'user-agent') ?? ''
+    const { scheme, host } = arrival
+    return { checked, routed: found, visitor: { address, userAgent, scheme, host, port } }
   }
 
   #arrivalOf(socket: PumpSocket, checked: CheckedRequest): Arrival {
@@ -202,7 +204,8 @@ export class VisitorFront implements ConnectionHost {
   }
 
   #relayContext({ routed, visitor }: Admitted): RelayContext {
-    return { tunnel: routed.tunnel, address: visitor.address, now: this.now, log: this.log }
+    const { address, userAgent } = visitor
+    return { tunnel: routed.tunnel, address, userAgent, now: this.now, log: this.log }
   }
 
   #poolOf(tunnel: OpenTunnel): UpstreamPool {

@@ -153,6 +153,7 @@ const invite = (team: Team, emailAddress: string) =>
   world.identity.createInvitation(team.actor('owner'), emailAddress, 'viewer')
 const freshAddress = () => `${uuidv7()}@example.org`
 const agentOf = (team: Team): Sent => ({ params: { agentId: team.agentId } })
+const sessionOf = (team: Team): Sent => ({ params: { agentId: team.agentId, sessionId: team.sessionId } })
 
 const REQUESTS: Record<RouteName, Prepare> = {
   'POST /auth/login': (_team, caller) => ({
@@ -211,6 +212,8 @@ const REQUESTS: Record<RouteName, Prepare> = {
   'POST /agents/{agentId}/tunnel': agentOf,
   'GET /agents/{agentId}/tunnel': agentOf,
   'DELETE /agents/{agentId}/tunnel': (team) => ({ ...agentOf(team), query: { session_id: team.sessionId } }),
+  'PATCH /agents/{agentId}/tunnel/{sessionId}': (team) => ({ ...sessionOf(team), body: { extend: true } }),
+  'POST /agents/{agentId}/tunnel/{sessionId}/revoke': sessionOf,
   ...TASK_REQUESTS,
 }
 
@@ -348,6 +351,12 @@ const IDS: {
     foreign: () => world.foreign.sessionId,
     unknown: uuidv7,
   },
+  ...(['PATCH /agents/{agentId}/tunnel/{sessionId}', 'POST /agents/{agentId}/tunnel/{sessionId}/revoke'] as const).map(
+    (name) => ({
+      ...{ name, at: 'params' as const, key: 'sessionId' },
+      ...{ foreign: () => world.foreign.sessionId, unknown: uuidv7 },
+    }),
+  ),
 ]
 const OBJECTS: { name: RouteName; foreign: () => string }[] = [
   ...(

@@ -348,6 +348,8 @@ describe('lifetimes', () => {
         },
         list: () => Promise.reject(new Error('list')),
         close: () => Promise.reject(new Error('close')),
+        extend: () => Promise.reject(new Error('extend')),
+        revoke: () => Promise.reject(new Error('revoke')),
       },
     })
     const socket = connect(control.port, '127.0.0.1')

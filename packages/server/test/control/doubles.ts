@@ -45,7 +45,7 @@ export async function controlWith(parts: Partial<ControlOptions> = {}): Promise<
   const control = await startControl({
     identity: identityDouble(),
     agents: { list: () => [], get: () => undefined },
-    tunnels: { open: unexpected('open'), list: unexpected('list'), close: unexpected('close') },
+    tunnels: double('tunnels'),
     workflows: double('workflows'),
     tasks: double('tasks'),
     files: {

@@ -96,6 +96,7 @@ export async function teamWorld(): Promise<TeamWorld> {
     agents: { get: agents.get, holdTunnel: () => () => {} },
     routing: { pathTo: () => path },
     edgeUrl: () => 'http://127.0.0.1:8788',
+    tunnelDomain: 'localhost',
   })
   const workflows = new Workflows({ store, now })
   const tasks = new Tasks({
@@ -145,7 +146,7 @@ export async function teamWorld(): Promise<TeamWorld> {
       { userId: owner.id },
       id,
       agentId,
-      { target_port: 8188, tunnel_protocol: 'http' },
+      routes['POST /agents/{agentId}/tunnel'].body.parse({}),
       SIGNAL,
     )
     const editor = { userId: owner.id, teamId: id }

@@ -73,6 +73,7 @@ const tunnel = (sessionId: string, opener: Partial<TunnelRecord>): TunnelRecord 
   idleTimeoutMs: 1_800_000,
   bytesIn: 0,
   bytesOut: 0,
+  ...{ profile: 'generic', hostPolicy: 'rewrite', pathMode: 'strip', label: `label-${sessionId}`, edgePort: null },
   ...opener,
 })
 

@@ -54,7 +54,7 @@ async function ask(path: string, headers: Record<string, string> = {}, method = 
   return { status: incoming.statusCode ?? 0, headers: incoming.headers, body }
 }
 
-const hostOf = (tunnel: OpenTunnel): string => `${tunnel.label}.localhost:${bed.edge.port}`
+const hostOf = (tunnel: OpenTunnel): string => `${tunnel.facts.label}.localhost:${bed.edge.port}`
 const BROWSER = { 'Sec-Fetch-Mode': 'navigate', Accept: 'text/html' }
 
 test('a browser comes from the path door to the host door, where a cookie takes the token’s place', async () => {
@@ -259,7 +259,7 @@ test('an HTTP tunnel relays a WebSocket, subprotocol and all, and ends it with t
   expect(client.protocol).toBe('b')
   client.send('text')
   expect(String((await once(client, 'message'))[0])).toBe('text')
-  expect(tunnel.viewerCount(Date.now())).toBe(1)
+  expect(tunnel.presence.count(Date.now())).toBe(1)
   expect([tunnel.bytesIn > 0, tunnel.bytesOut > 0]).toEqual([true, true])
   bed.close(tunnel)
   await once(client, 'close')
@@ -362,7 +362,7 @@ test('behind a proxy that is not on the list, the public URL tells that visitors
   const tunnel = published.open(servicePort())
   const path = `/tunnel/${tunnel.facts.token}/`
   const first = await ask(path, { Host: 'edge.example.org', ...BROWSER }, 'GET', published)
-  const host = `${tunnel.label}.tunnels.example.org`
+  const host = `${tunnel.facts.label}.tunnels.example.org`
   expect(first.headers.location).toBe(`https://${host}${path}`)
   const enter = { Host: host, 'Cyberun-Tunnel-Token': tunnel.facts.token, Origin: `https://${host}` }
   expect((await ask('/', enter, 'POST', published)).status).toBe(200)

@@ -12,12 +12,21 @@ import { climbsOut, parseHost, parseTarget } from '../../src/tunnels/target.ts'
 const TOKEN = 'a'.repeat(43)
 const facts: TunnelFacts = {
   ...{ sessionId: '01990000-0000-7000-8000-000000000000', teamId: 't', agentId: 'a', targetPort: 80, protocol: 'http' },
-  ...{ token: TOKEN, visitSecret: 's', openedAt: 0, openedByUserId: 'u', taskId: null, idleTimeoutMs: 1 },
+  ...{ adminTokenHash: '', label: 'ab'.repeat(16), profile: 'generic', hostPolicy: 'rewrite', pathMode: 'strip' },
+  ...{
+    token: TOKEN,
+    visitSecret: 's',
+    edgePort: null,
+    openedAt: 0,
+    openedByUserId: 'u',
+    taskId: null,
+    idleTimeoutMs: 1,
+  },
 }
 const tunnel = new OpenTunnel(facts, { bytesIn: 0, bytesOut: 0, lastActivityAt: 0 })
 const tunnels: TunnelIndex = {
   byToken: (token) => (token === TOKEN ? tunnel : undefined),
-  byLabel: (label) => (label === tunnel.label ? tunnel : undefined),
+  byLabel: (label) => (label === tunnel.facts.label ? tunnel : undefined),
 }
 const settings = { tunnelDomain: 'tunnels.example.org', publicHost: 'edge.example.org' }
 const arrival = (host: string): Arrival => ({ scheme: 'https', host, localAddress: '10.0.0.1' })
@@ -87,7 +96,7 @@ test('whatever stands behind the token reaches the service byte for byte, at bot
     fc.property(paths, fc.constantFrom('', '?', '?q=/tunnel/x/../..'), (path, query) => {
       const rest = path + query
       const onPath = check({ target: `/tunnel/${TOKEN}${rest}`, fields: ['Host', 'edge.example.org'] })
-      const host = `${tunnel.label}.tunnels.example.org`
+      const host = `${tunnel.facts.label}.tunnels.example.org`
       const onHost = check({ target: rest, fields: ['Host', host, 'Cyberun-Tunnel-Token', TOKEN] })
       expect(onHost instanceof Refusal).toBe(climbsOut(rest))
       if (!(onHost instanceof Refusal) && !rest.startsWith(`/tunnel/${TOKEN}`)) {
@@ -130,7 +139,7 @@ test('no request makes the checks throw, and one that passes can be written as o
       const checked = check(sent)
       if (checked instanceof Refusal) return
       const door = { kind: 'host', prefix: '', origin: 'https://a', sandboxed: false } as const
-      const visitor = { address: '1.2.3.4', scheme: 'https', host: 'a', port: 443 } as const
+      const visitor = { address: '1.2.3.4', userAgent: '', scheme: 'https', host: 'a', port: 443 } as const
       const head = rewriteRequest(checked, checked.path, door, tunnel.target, visitor, 'gw')
       const text = formatHead('GET / HTTP/1.1', head.fields)
       expect(text.match(/^host:/gim)).toHaveLength(1)

@@ -13,7 +13,7 @@ const target = localTarget(8188)
 const host: Door = { kind: 'host', prefix: '', origin: 'https://abc.example.org', sandboxed: false }
 const path: Door = { kind: 'path', prefix: '/tunnel/TOKEN', origin: 'https://edge.example.org', sandboxed: false }
 const sandbox: Door = { ...path, sandboxed: true }
-const visitor = { address: '192.0.2.7', scheme: 'https', host: 'abc.example.org', port: 443 } as const
+const visitor = { address: '192.0.2.7', userAgent: '', scheme: 'https', host: 'abc.example.org', port: 443 } as const
 
 function checked(fields: Fields, method = 'GET'): CheckedRequest {
   const head = { method, target: '/x', httpVersion: '1.1', fields: ['Host', 'abc.example.org', ...fields] }

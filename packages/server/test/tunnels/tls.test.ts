@@ -68,7 +68,7 @@ describe.skipIf(lacksPrograms('openssl'))('TLS from files', () => {
       return { status: incoming.statusCode, headers: incoming.headers, body }
     }
     expect(await ask({})).toMatchObject({ status: 200, body: 'https' })
-    const swapped = await ask({ Host: `${tunnel.label}.localhost:${bed.edge.port}` })
+    const swapped = await ask({ Host: `${tunnel.facts.label}.localhost:${bed.edge.port}` })
     expect(swapped.headers['set-cookie']).toEqual([
       expect.stringMatching(/^__Host-cyberun-tunnel=[\w-]+; Path=\/; HttpOnly; SameSite=Lax; Secure$/),
     ])

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ApiError, routes } from '@cyberun/api'
+import { ApiError, type OpenTunnelBody, routes } from '@cyberun/api'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Bus, createLocalBus } from '../../src/bus.ts'
 import type { Routing } from '../../src/routing/routing.ts'
@@ -62,6 +62,7 @@ beforeEach(async () => {
     routing: link.routing,
     secret: openServerSecret(join(directory, 'secret.key')),
     edgeUrl: () => 'https://edge.example.org',
+    tunnelDomain: 'tunnels.example.org',
   }
   const tunnels = await Tunnels.start(options)
   stack.defer(() => tunnels.stop())
@@ -99,7 +100,11 @@ async function fill(store: Store): Promise<void> {
 const open = (
   opener = ADA as { userId: string; credentialId?: string; familyId?: string },
   protocol: 'http' | 'tcp' = 'http',
-) => world.tunnels.open(opener, TEAM, AGENT, { target_port: world.servicePort, tunnel_protocol: protocol }, NEVER)
+) => world.tunnels.open(opener, TEAM, AGENT, bodyFor(world.servicePort, { tunnel_protocol: protocol }), NEVER)
+
+/** A request to open a tunnel, as the API fills it in. */
+const bodyFor = (target_port: number, changes: Partial<OpenTunnelBody> = {}) =>
+  routes['POST /agents/{agentId}/tunnel'].body.parse({ target_port, ...changes })
 
 const tokenOf = (url: string) => /\/tunnel\/([^/]+)\/$/.exec(url)?.[1] ?? ''
 
@@ -118,7 +123,9 @@ test('opening answers as the contract says and the tunnel is found by its token 
   expect(opened.tunnel_url).toMatch(/^https:\/\/edge\.example\.org\/tunnel\/[\w-]{43}\/$/)
   expect(opened.tunnel_url).not.toContain(opened.admin_token)
   expect(find(opened.tunnel_url)?.facts).toMatchObject({ sessionId: opened.session_id, protocol: 'http' })
-  expect(world.tunnels.byLabel(opened.session_id.replaceAll('-', ''))).toBe(find(opened.tunnel_url))
+  expect(world.tunnels.byLabel(/^https:\/\/([0-9a-f]{32})\.tunnels/.exec(opened.host_url ?? '')?.[1] ?? '')).toBe(
+    find(opened.tunnel_url),
+  )
   expect(world.held).toEqual(new Set([opened.session_id]))
   const tcp = await open(ADA, 'tcp')
   expect(tcp.tunnel_url).toMatch(/^wss:/)
@@ -140,7 +147,7 @@ test('listing shows the newest first, and each session whole', async () => {
 })
 
 test('an agent that is away is told apart from one that never was; another teamâ€™s is the latter', async () => {
-  const body = { target_port: world.servicePort, tunnel_protocol: 'http' as const }
+  const body = bodyFor(world.servicePort)
   const code = async (attempt: Promise<unknown>) =>
     attempt.then(
       () => 'none',
@@ -157,8 +164,7 @@ test('an agent that is away is told apart from one that never was; another teamâ
 })
 
 test('the port is asked before the tunnel opens', async () => {
-  const attempt = (port: number) =>
-    world.tunnels.open(ADA, TEAM, AGENT, { target_port: port, tunnel_protocol: 'http' }, NEVER)
+  const attempt = (port: number) => world.tunnels.open(ADA, TEAM, AGENT, bodyFor(port), NEVER)
   await expect(attempt(FORBIDDEN_PORT)).rejects.toMatchObject({ code: 'port_not_allowed' })
   const closed = createServer()
   await new Promise<void>((resolve) => closed.listen(0, '127.0.0.1', resolve))
@@ -173,7 +179,10 @@ test('closing ends every visit, frees the agent, and closing all of none is fine
   const opened = [await open(), await open(), await open()]
   const ended: string[] = []
   for (const { tunnel_url, session_id } of opened) {
-    find(tunnel_url)?.begin({ address: '192.0.2.1', tunnelClosed: () => void ended.push(session_id) }, world.clock.now)
+    find(tunnel_url)?.begin(
+      { address: '192.0.2.1', userAgent: '', tunnelClosed: () => void ended.push(session_id) },
+      world.clock.now,
+    )
   }
   const closed: string[] = []
   world.bus.subscribe('tunnel.closed', ({ sessionId }) => void closed.push(sessionId))
@@ -220,7 +229,7 @@ async function dissolve(): Promise<void> {
 test.each(ends)('a tunnel ends within a second when %s', async (_name, opener, end) => {
   const { tunnel_url } = await open(opener)
   let visits = 1
-  const visit = { address: '192.0.2.1', tunnelClosed: () => void visits-- }
+  const visit = { address: '192.0.2.1', userAgent: '', tunnelClosed: () => void visits-- }
   find(tunnel_url)?.begin(visit, world.clock.now)
   await end()
   await untilClosed()
@@ -238,7 +247,7 @@ test('a tunnel nobody visits is closed after its idle time; a visit keeps it', a
   const visited = await open()
   await open()
   const tunnel = find(visited.tunnel_url)
-  const visit = { address: '192.0.2.1', tunnelClosed() {} }
+  const visit = { address: '192.0.2.1', userAgent: '', tunnelClosed() {} }
   tunnel?.begin(visit, world.clock.now)
   world.clock.now += 30 * 60_000 + 1
   await expect.poll(() => world.tunnels.openCount, { timeout: 3_000 }).toBe(1)
@@ -252,13 +261,13 @@ test('viewers are counted while they look and for a minute after', async () => {
   const tunnel = find((await open()).tunnel_url)
   const now = world.clock.now
   for (const address of ['192.0.2.1', '192.0.2.2', '192.0.2.1']) {
-    const visit = { address, tunnelClosed() {} }
+    const visit = { address, userAgent: '', tunnelClosed() {} }
     tunnel?.begin(visit, now)
     tunnel?.end(visit, now)
   }
-  tunnel?.begin({ address: '192.0.2.3', tunnelClosed() {} }, now)
-  expect(tunnel?.viewerCount(now)).toBe(3)
-  expect(tunnel?.viewerCount(now + 60_000)).toBe(1)
+  tunnel?.begin({ address: '192.0.2.3', userAgent: '', tunnelClosed() {} }, now)
+  expect(tunnel?.presence.count(now)).toBe(3)
+  expect(tunnel?.presence.count(now + 60_000)).toBe(1)
 })
 
 test('tunnels survive a restart: same address, figures kept, rights looked at again', async () => {
@@ -287,6 +296,6 @@ test('without the way to the agent nothing is opened', async () => {
   const away: Routing = { pathTo: () => undefined }
   const tunnels = await Tunnels.start({ ...world.options, routing: away })
   stack.defer(() => tunnels.stop())
-  const body = { target_port: world.servicePort, tunnel_protocol: 'http' as const }
+  const body = bodyFor(world.servicePort)
   await expect(tunnels.open(ADA, TEAM, AGENT, body, NEVER)).rejects.toMatchObject({ code: 'agent_offline' })
 })
