@@ -6,6 +6,7 @@ import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { type PortRules, PortRulesError, parsePortRules } from './ports.ts'
 import { type Env, isLoopbackHost, parseProxy, proxyFromEnv } from './proxy.ts'
+import { TERMINAL_SETTINGS, type TerminalSettings } from './terminal/settings.ts'
 import { TOOL_SETTINGS, type ToolSettings } from './tools/settings.ts'
 
 /** Where an agent's settings are looked for when nothing else is said. */
@@ -49,6 +50,7 @@ const SETTINGS = z.strictObject({
     .refine((labels) => labels.length <= MOST_OWN_LABELS, { error: `expected at most ${MOST_OWN_LABELS} labels` })
     .default([]),
   tunnel_ports: portRules.default('all'),
+  terminal: TERMINAL_SETTINGS.default(false),
   ca_file: path.optional(),
   proxy: path.optional(),
   state_dir: path.optional(),
@@ -72,6 +74,8 @@ export interface AgentConfig {
   readonly agentId: string
   readonly labels: readonly string[]
   readonly tunnelPorts: PortRules
+  /** Whether the team may open shells here, as whom, and which. */
+  readonly terminal: TerminalSettings
   /** PEM text of the private authority to trust instead of the system's. */
   readonly ca: string | undefined
   readonly proxy: URL | undefined
@@ -115,6 +119,7 @@ export function parseAgentConfig(settings: unknown, env: Env, file?: string): Ag
       agentId: data.agent_id ?? defaultAgentId(hostname()),
       labels: data.agent_labels,
       tunnelPorts: data.tunnel_ports,
+      terminal: data.terminal,
       ca: data.ca_file === undefined ? undefined : readText('ca_file', resolve(base, data.ca_file)),
       proxy: chooseProxy(data.proxy, gatewayUrl, env),
       stateDir: data.state_dir === undefined ? defaultStateDir(env) : resolve(base, data.state_dir),

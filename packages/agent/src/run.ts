@@ -12,6 +12,7 @@ import { describePortRules } from './ports.ts'
 import { type Env, isLoopbackHost } from './proxy.ts'
 import { createTargets, type Targets } from './targets.ts'
 import { startTasks, type Tasks } from './tasks/tasks.ts'
+import { startTerminals, type Terminals } from './terminal/terminals.ts'
 import { AGENT_VERSION } from './version.ts'
 import { addressesOf, type Disturbance, watchMachine } from './wake.ts'
 
@@ -54,18 +55,27 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
     )
     const refused = new Set([...(deps.refusedPorts ?? []), ...portOfLocalGateway(config.gatewayUrl)])
     const tasks = await startTasks(config, { log, env: deps.env ?? {}, now, signal: until })
+    const terminals = await startTerminals({
+      settings: config.terminal,
+      stateDir: config.stateDir,
+      env: deps.env ?? {},
+      now,
+      log,
+    })
+    const stop = () => Promise.all([tasks.stop(), terminals.stop()])
     if (signal.aborted) {
-      await tasks.stop()
+      await stop()
       return { kind: 'stopped' }
     }
-    const targets = createTargets(config.tunnelPorts, refused, tasks.onStream, (stream) => stream.reset('refused'), log)
+    const targets = createTargets(config.tunnelPorts, refused, tasks.onStream, terminals.onStream, log)
     if (config.file !== undefined) watchTunnelPorts(config.file, deps.env ?? {}, targets.allow, log, until)
     // What still runs is told to the server before its link goes.
     const leave = new AbortController()
-    signal.addEventListener('abort', () => void tasks.stop().finally(() => leave.abort()), { once: true })
+    signal.addEventListener('abort', () => void stop().finally(() => leave.abort()), { once: true })
     const statsNow = (): SystemStats => ({ ...facts.systemStats(), comfyui_version: tasks.comfyuiVersion() })
     const exit = await keepLinked({
-      dial: (dialSignal) => dialGateway(config, { machine, statsNow, facts, tasks, targets, log }, dialSignal),
+      dial: (dialSignal) =>
+        dialGateway(config, { machine, statsNow, facts, tasks, terminals, targets, log }, dialSignal),
       machine: {
         systemStats() {
           void facts.refresh(now())
@@ -84,7 +94,7 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
       now,
       random,
     })
-    await tasks.stop()
+    await stop()
     return exit
   } finally {
     own.abort()
@@ -111,12 +121,13 @@ interface Dialled {
   readonly facts: MachineFacts
   statsNow(): SystemStats
   readonly tasks: Tasks
+  readonly terminals: Terminals
   readonly targets: Targets
   readonly log: Log
 }
 
 function dialGateway(config: AgentConfig, parts: Dialled, signal: AbortSignal): Promise<Link> {
-  const { machine, facts, statsNow, tasks, targets, log } = parts
+  const { machine, facts, statsNow, tasks, terminals, targets, log } = parts
   return dialLink({
     url: config.gatewayUrl,
     headers: { authorization: `Bearer ${config.agentKey}` },
@@ -130,6 +141,7 @@ function dialGateway(config: AgentConfig, parts: Dialled, signal: AbortSignal): 
           tools: tasks.offers(),
           slots: config.tools.slots,
           runningTasks: tasks.attempts(),
+          terminal: terminals.isOffered,
         },
         challenge,
       ),

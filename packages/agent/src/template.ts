@@ -25,6 +25,13 @@ ${key}
 # tunnel_ports: all
 # tunnel_ports: [8188, 8888, 9000-9010]
 
+# Whether your team may open shells on this machine: everybody in it with the role member or above, and whoever was given the
+# admin token of an open tunnel. They run as the agent's own user; only an agent that runs as root can name another.
+# docs/terminal.md says what to think of first.
+# terminal: false
+# terminal: true
+# terminal: { user: studio, shell: /bin/bash }
+
 # What runs tasks on this machine; docs/tools.md and docs/comfyui.md explain each. Nothing does until one is set.
 # How many tasks at once:
 # slots: 1

@@ -40,35 +40,53 @@ export interface ProcessTree {
   kill(): void
 }
 
+/** Names everything that is started with `variables` in its environment, and whatever that starts in turn. */
+export interface TreeMark {
+  readonly variables: Readonly<Record<string, string>>
+  /** Kills every process that has the mark. Only Linux shows environments; elsewhere this finds none. */
+  kill(): Promise<void>
+  /** The tree is gone: a next process of the agent need not look for it. */
+  forget(): void
+}
+
+/** Makes a mark and records it in `recordDir`, before anything has it: a tree without a record could not be found again. */
+export function markTree(recordDir: string): TreeMark {
+  const mark = randomUUID()
+  const record = join(recordDir, mark)
+  mkdirSync(recordDir, { recursive: true, mode: 0o700 })
+  writeFileSync(record, '')
+  return {
+    variables: { [MARK]: mark },
+    kill: () => killMarked(mark),
+    forget: () => rmSync(record, { force: true }),
+  }
+}
+
 /**
  * Starts a program in a process group of its own, with the given environment and nothing else. What it started goes
  * when it ends, so that nothing keeps a GPU. Throws only for arguments that no process can have (NUL characters).
  */
 export function spawnTree(options: TreeOptions): ProcessTree {
-  const mark = randomUUID()
-  const record = join(options.recordDir, mark)
-  mkdirSync(options.recordDir, { recursive: true, mode: 0o700 })
-  // Written first: a tree without a record could not be found again.
-  writeFileSync(record, '')
+  const mark = markTree(options.recordDir)
   const child = spawn(options.program, options.args, {
     cwd: options.cwd,
-    env: { ...options.env, [MARK]: mark },
+    env: { ...options.env, ...mark.variables },
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   return {
     stdout: child.stdout,
     stderr: child.stderr,
-    ended: endOf(child, mark).finally(() => rmSync(record, { force: true })),
+    ended: endOf(child, mark).finally(() => mark.forget()),
     terminate: () => signalGroup(child.pid, 'SIGTERM'),
     kill() {
       signalGroup(child.pid, 'SIGKILL')
-      void killMarked(mark)
+      void mark.kill()
     },
   }
 }
 
-async function endOf(child: ChildProcess, mark: string): Promise<TreeEnd> {
+async function endOf(child: ChildProcess, mark: TreeMark): Promise<TreeEnd> {
   const closed = new Promise((resolve) => child.once('close', resolve))
   const end = await new Promise<TreeEnd>((resolve) => {
     child.once('error', (error) => resolve({ kind: 'not_started', error }))
@@ -78,7 +96,7 @@ async function endOf(child: ChildProcess, mark: string): Promise<TreeEnd> {
   })
   if (end.kind === 'not_started') return end
   signalGroup(child.pid, 'SIGKILL')
-  await killMarked(mark)
+  await mark.kill()
   await closed
   return end
 }

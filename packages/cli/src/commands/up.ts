@@ -40,7 +40,9 @@ async function runWithAgent(
   { quickstart, firstUser }: Prepared,
   signal: AbortSignal,
 ): Promise<void> {
-  const agent = startLocalAgent(agentJob(config, server, quickstart, logOptions(context, config)), (message) =>
+  const terminal = context.env['CYBERUN_AGENT_TERMINAL']
+  const job = agentJob(config, server, quickstart, logOptions(context, config), terminal)
+  const agent = startLocalAgent(job, (message) =>
     printNote(context, `The agent of this machine has stopped: ${message}`),
   )
   try {

@@ -4,12 +4,13 @@ import { type Config, dataPath, type RunningServer } from '@cyberun/server'
 import { agentKeyPath, type Quickstart } from '../quickstart.ts'
 import type { AgentJob } from './agent-thread.ts'
 
-/** The settings of the agent that runs beside a server. */
+/** The settings of the agent that runs beside a server. `terminal`: what `CYBERUN_AGENT_TERMINAL` says. */
 export function agentJob(
   config: Config,
   server: RunningServer,
   quickstart: Quickstart,
   log: Pick<LogOptions, 'level' | 'format'>,
+  terminal: string | undefined,
 ): AgentJob {
   const dir = dataPath(config, '')
   return {
@@ -21,6 +22,7 @@ export function agentJob(
       proxy: 'none',
       // So that the quickstart's first run needs nothing else.
       demo: true,
+      ...(terminal !== undefined && { terminal }),
     },
     log,
     refusedPorts: [
