@@ -7,6 +7,15 @@ export type { AgentView } from './schemas/agents.ts'
 export { ErrorAnswer, Id, type PageQuery } from './schemas/common.ts'
 export { CREDENTIAL_KINDS, type CredentialKind } from './schemas/credentials.ts'
 export type { PresignBody, PresignedUpload } from './schemas/files.ts'
+export type {
+  InspectedDetail,
+  InspectedRequest,
+  InspectorAnswer,
+  InspectorBody,
+  InspectorQuery,
+  InspectorState,
+  ReplayAnswer,
+} from './schemas/inspector.ts'
 export type { TaskEvent, TaskEventData, TaskEventName } from './schemas/task-events.ts'
 export {
   type RunBody,

@@ -1,3 +1,4 @@
+import { inspectorRoutes } from './inspector-routes.ts'
 import { ANY_KEY, type RouteTable, USER, USER_OR_DEVICE } from './route-spec.ts'
 import * as account from './schemas/account.ts'
 import * as agents from './schemas/agents.ts'
@@ -269,6 +270,7 @@ export const routes = {
     answer: tunnels.OpenedTunnel,
     errors: ['conflict'],
   },
+  ...inspectorRoutes,
   ...taskRoutes,
 } as const satisfies RouteTable
 

@@ -19,6 +19,10 @@ test('an integration key calls r/…, agents and tunnels, and nothing else', () 
     'DELETE /agents/{agentId}/tunnel',
     'PATCH /agents/{agentId}/tunnel/{sessionId}',
     'POST /agents/{agentId}/tunnel/{sessionId}/revoke',
+    'PUT /agents/{agentId}/tunnel/{sessionId}/inspector',
+    'GET /agents/{agentId}/tunnel/{sessionId}/inspector',
+    'GET /agents/{agentId}/tunnel/{sessionId}/inspector/{number}',
+    'POST /agents/{agentId}/tunnel/{sessionId}/inspector/{number}/replay',
   ])
   expect(taken.filter((name) => / \/r\//.test(name))).toEqual(
     all.map(([name]) => name).filter((name) => / \/r\//.test(name)),

@@ -19,6 +19,8 @@ import { openServerSecret } from './store/server-secret.ts'
 import { openStore } from './store/store.ts'
 import { Tasks } from './tasks/tasks.ts'
 import { type Edge, startEdge } from './tunnels/edge.ts'
+import { Inspectors } from './tunnels/inspectors.ts'
+import { tunnelUrl } from './tunnels/tunnel-view.ts'
 import { Tunnels } from './tunnels/tunnels.ts'
 import { createVisitorAddress } from './visitor-address.ts'
 import { Workflows } from './workflows/workflows.ts'
@@ -109,6 +111,11 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       tunnelDomain: config.edge.tunnel_domain,
     })
     stops.push(() => tunnels.stop())
+    const inspectors = new Inspectors({
+      ...{ store, log, agents, routing, tunnels },
+      clock: { now, tick: () => performance.now() },
+      tunnelUrl: ({ facts }) => tunnelUrl(facts, { url: edge.url, tunnelDomain: config.edge.tunnel_domain }),
+    })
     const edge: Edge = await startEdge({
       ...edgeSettings(config),
       ...{ visitorAddress, agents, routing, tunnels, hop: gatewayId, log, now },
@@ -122,7 +129,21 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     }
     const metrics = createMetrics(gauges({ agents, dispatch, tasks, tunnels, edge }))
     const control: Control = await startControl({
-      ...{ identity, bus, agents, workflows, tasks, files, tunnels, metrics, readiness, visitorAddress, version, log },
+      ...{
+        identity,
+        bus,
+        agents,
+        workflows,
+        tasks,
+        files,
+        tunnels,
+        inspectors,
+        metrics,
+        readiness,
+        visitorAddress,
+        version,
+        log,
+      },
       ...{ host: config.control.host, port: config.control.port, publicUrl: config.control.public_url },
       newRequestId: uuidv7,
       now: () => performance.now(),

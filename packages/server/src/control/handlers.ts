@@ -1,7 +1,7 @@
 import type { AgentView, PageQuery, RouteName } from '@cyberun/api'
 import type { Actor, Caller, Identity } from '../identity/identity.ts'
 import type { HandlersOf } from './call.ts'
-import type { AgentsPort, TunnelOpener, TunnelsPort } from './ports.ts'
+import type { AgentsPort, InspectorsPort, TunnelOpener, TunnelsPort } from './ports.ts'
 import { notFound } from './request.ts'
 import { createTaskHandlers, type TaskHandlerParts } from './task-handlers.ts'
 import {
@@ -21,6 +21,7 @@ export interface HandlerParts extends TaskHandlerParts {
   identity: Identity
   agents: AgentsPort
   tunnels: TunnelsPort
+  inspectors: InspectorsPort
   /** Where a person confirms a pairing. */
   verificationUri(): string
 }
@@ -29,7 +30,7 @@ const SUCCESS = { is_success: true } as const
 
 /** One handler for each row of the route table: it makes one call and renders what came back. */
 export function createHandlers(parts: HandlerParts): HandlersOf<RouteName> {
-  const { identity, agents, tunnels, tasks, verificationUri } = parts
+  const { identity, agents, tunnels, inspectors, tasks, verificationUri } = parts
   const listAgents = ({ actor, query }: { actor: Actor; query: PageQuery }) => agentList(agents, actor.teamId, query)
   return {
     'POST /auth/login': async ({ body, address }) =>
@@ -147,6 +148,14 @@ export function createHandlers(parts: HandlerParts): HandlersOf<RouteName> {
       tunnels.extend(openerOf(caller), actor.teamId, params.agentId, params.sessionId, body),
     'POST /agents/{agentId}/tunnel/{sessionId}/revoke': ({ caller, actor, params }) =>
       tunnels.revoke(openerOf(caller), actor.teamId, params.agentId, params.sessionId),
+    'PUT /agents/{agentId}/tunnel/{sessionId}/inspector': ({ caller, actor, params, body }) =>
+      inspectors.set(openerOf(caller), { ...params, teamId: actor.teamId }, body),
+    'GET /agents/{agentId}/tunnel/{sessionId}/inspector': ({ actor, params, query }) =>
+      inspectors.list({ ...params, teamId: actor.teamId }, query),
+    'GET /agents/{agentId}/tunnel/{sessionId}/inspector/{number}': ({ actor, params }) =>
+      inspectors.show({ ...params, teamId: actor.teamId }, params.number),
+    'POST /agents/{agentId}/tunnel/{sessionId}/inspector/{number}/replay': ({ caller, actor, params, signal }) =>
+      inspectors.replay(openerOf(caller), { ...params, teamId: actor.teamId }, params.number, signal),
     ...createTaskHandlers(parts),
   }
 }

@@ -2,8 +2,14 @@ import type {
   AgentView,
   ExtendedTunnel,
   ExtendTunnelBody,
+  InspectedDetail,
+  InspectorAnswer,
+  InspectorBody,
+  InspectorQuery,
+  InspectorState,
   OpenedTunnel,
   OpenTunnelBody,
+  ReplayAnswer,
   TunnelListAnswer,
 } from '@cyberun/api'
 
@@ -26,6 +32,27 @@ export interface AgentsPort {
   list(teamId: string): AgentView[]
   /** Undefined for an agent that is unknown, gone, or another team's: callers cannot tell which. */
   get(teamId: string, agentId: string): AgentView | undefined
+}
+
+/** Names one tunnel. */
+export interface TunnelName {
+  teamId: string
+  agentId: string
+  sessionId: string
+}
+
+export interface InspectorsPort {
+  /** Turns a tunnel's inspector on or off. Throws `ApiError`: `not_found`, and `conflict` when too many are on. */
+  set(caller: TunnelOpener, name: TunnelName, wanted: InspectorBody): Promise<InspectorState>
+  /** Throws `ApiError('not_found')` for an unknown tunnel. */
+  list(name: TunnelName, query: InspectorQuery): InspectorAnswer
+  /** Throws `ApiError('not_found')`, also for a request that is not kept. */
+  show(name: TunnelName, number: number): InspectedDetail
+  /**
+   * Sends a request again. Throws `ApiError`: `not_found`, `conflict` for one that was not kept whole, `unavailable`, or
+   * the reason of `signal`.
+   */
+  replay(caller: TunnelOpener, name: TunnelName, number: number, signal: AbortSignal): Promise<ReplayAnswer>
 }
 
 export interface TunnelsPort {

@@ -75,7 +75,7 @@ function maskSetCookie(value: string): string {
 function maskAddresses(value: string): string {
   return maskWords(value)
     .replace(/(\/\/)[^/?#@\s]+@/g, `$1${MASK}@`)
-    .replace(/([?#])([^\s<>"',;]+)/g, (_, mark: string, query: string) => mark + maskPairs(query, '&'))
+    .replace(/([?#])([^\s<>"',;#]+)/g, (_, mark: string, query: string) => mark + maskPairs(query, '&'))
 }
 
 /** The values of `name=value` pairs, those whose name is a secret's and words that are secrets under any name. */

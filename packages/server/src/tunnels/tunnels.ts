@@ -448,7 +448,8 @@ function useOf(tunnel: OpenTunnel): TunnelUse {
   return { sessionId: facts.sessionId, lastActivityAt, bytesIn, bytesOut }
 }
 
-function actorOf(caller: TunnelCaller): string {
+/** Who did something, as audit records name them. */
+export function actorOf(caller: TunnelCaller): string {
   return caller.credentialId === undefined ? `user:${caller.userId}` : `credential:${caller.credentialId}`
 }
 

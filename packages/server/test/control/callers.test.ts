@@ -155,6 +155,11 @@ const freshAddress = () => `${uuidv7()}@example.org`
 const agentOf = (team: Team): Sent => ({ params: { agentId: team.agentId } })
 const sessionOf = (team: Team): Sent => ({ params: { agentId: team.agentId, sessionId: team.sessionId } })
 
+const inspectedOf: Prepare = async (team) => {
+  const number = String(await world.inspected(team))
+  return { params: { agentId: team.agentId, sessionId: team.sessionId, number } }
+}
+
 const REQUESTS: Record<RouteName, Prepare> = {
   'POST /auth/login': (_team, caller) => ({
     body: { email_address: caller.user(world.people).emailAddress, user_password: PASSWORD },
@@ -214,6 +219,10 @@ const REQUESTS: Record<RouteName, Prepare> = {
   'DELETE /agents/{agentId}/tunnel': (team) => ({ ...agentOf(team), query: { session_id: team.sessionId } }),
   'PATCH /agents/{agentId}/tunnel/{sessionId}': (team) => ({ ...sessionOf(team), body: { extend: true } }),
   'POST /agents/{agentId}/tunnel/{sessionId}/revoke': sessionOf,
+  'PUT /agents/{agentId}/tunnel/{sessionId}/inspector': (team) => ({ ...sessionOf(team), body: { is_enabled: true } }),
+  'GET /agents/{agentId}/tunnel/{sessionId}/inspector': sessionOf,
+  'GET /agents/{agentId}/tunnel/{sessionId}/inspector/{number}': inspectedOf,
+  'POST /agents/{agentId}/tunnel/{sessionId}/inspector/{number}/replay': inspectedOf,
   ...TASK_REQUESTS,
 }
 
@@ -351,12 +360,19 @@ const IDS: {
     foreign: () => world.foreign.sessionId,
     unknown: uuidv7,
   },
-  ...(['PATCH /agents/{agentId}/tunnel/{sessionId}', 'POST /agents/{agentId}/tunnel/{sessionId}/revoke'] as const).map(
-    (name) => ({
-      ...{ name, at: 'params' as const, key: 'sessionId' },
-      ...{ foreign: () => world.foreign.sessionId, unknown: uuidv7 },
-    }),
-  ),
+  ...(
+    [
+      'PATCH /agents/{agentId}/tunnel/{sessionId}',
+      'POST /agents/{agentId}/tunnel/{sessionId}/revoke',
+      'PUT /agents/{agentId}/tunnel/{sessionId}/inspector',
+      'GET /agents/{agentId}/tunnel/{sessionId}/inspector',
+      'GET /agents/{agentId}/tunnel/{sessionId}/inspector/{number}',
+      'POST /agents/{agentId}/tunnel/{sessionId}/inspector/{number}/replay',
+    ] as const
+  ).map((name) => ({
+    ...{ name, at: 'params' as const, key: 'sessionId' },
+    ...{ foreign: () => world.foreign.sessionId, unknown: uuidv7 },
+  })),
 ]
 const OBJECTS: { name: RouteName; foreign: () => string }[] = [
   ...(

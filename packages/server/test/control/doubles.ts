@@ -46,6 +46,7 @@ export async function controlWith(parts: Partial<ControlOptions> = {}): Promise<
     identity: identityDouble(),
     agents: { list: () => [], get: () => undefined },
     tunnels: double('tunnels'),
+    inspectors: double('inspectors'),
     workflows: double('workflows'),
     tasks: double('tasks'),
     files: {

@@ -13,6 +13,7 @@ import { claimAgent } from '../../src/store/agents.ts'
 import { openServerSecret } from '../../src/store/server-secret.ts'
 import { openStore } from '../../src/store/store.ts'
 import { Tasks } from '../../src/tasks/tasks.ts'
+import { Inspectors } from '../../src/tunnels/inspectors.ts'
 import { Tunnels } from '../../src/tunnels/tunnels.ts'
 import { Workflows } from '../../src/workflows/workflows.ts'
 import { AGENT, controlWith } from './doubles.ts'
@@ -52,6 +53,8 @@ export interface TeamWorld {
   lines: string[]
   /** A team of `people`, in their roles. */
   newTeam(): Promise<Team>
+  /** Inspects the team's tunnel, and answers with the number of a request that passed. */
+  inspected(team: Team): Promise<number>
   /** A team of the stranger only. */
   foreign: Team
   /** Does `work` while the server's clock is ahead. */
@@ -105,7 +108,14 @@ export async function teamWorld(): Promise<TeamWorld> {
     dispatch: { situations: () => [] },
     eventRetentionMs: DAY_MS,
   })
-  const control = await controlWith({ identity, log, bus, agents, tunnels, workflows, tasks })
+  const inspectors = new Inspectors({
+    ...{ store, log, tunnels },
+    clock: { now, tick: () => performance.now() },
+    agents: { linkOf: () => undefined },
+    routing: { pathTo: () => path },
+    tunnelUrl: () => 'http://127.0.0.1:8788/tunnel/token/',
+  })
+  const control = await controlWith({ identity, log, bus, agents, tunnels, inspectors, workflows, tasks })
 
   async function person(name: string): Promise<Person> {
     const emailAddress = `${name}@example.org`
@@ -171,6 +181,14 @@ export async function teamWorld(): Promise<TeamWorld> {
     revoked,
     lines,
     newTeam,
+    async inspected({ id: teamId, agentId, sessionId }) {
+      const name = { teamId, agentId, sessionId }
+      await inspectors.set({ userId: people.owner.id }, name, { is_enabled: true, is_body_kept: false })
+      const request = { method: 'GET', path: '/', address: null, replayOf: null }
+      const entry = tunnels.find(teamId, agentId, sessionId).inspector?.begin(request)
+      entry?.asked(['Host', 'localhost'], false, undefined)
+      return entry?.number ?? 0
+    },
     foreign: await teamOf(people.stranger),
     async daysAhead(days, work) {
       ahead += days * DAY_MS
@@ -191,16 +209,19 @@ export async function teamWorld(): Promise<TeamWorld> {
   }
 }
 
-/** A path to an agent on which whatever is dialled answers. */
+/** A path to an agent on which whatever is dialled takes the connection, and no request. */
 const path: AgentPath = {
-  open: async (init) => ({
+  open: async (init, events) => ({
     id: 1,
     init,
     accepted: Promise.resolve(),
     queuedBytes: 0,
     accept() {},
     listen() {},
-    write: () => true,
+    write() {
+      setImmediate(() => events?.onReset('target_reset'))
+      return true
+    },
     end() {},
     reset() {},
   }),
