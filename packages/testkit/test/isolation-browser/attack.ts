@@ -1,0 +1,91 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { BrowserContext, Page } from 'playwright-core'
+import type { Service, Victim } from './services.ts'
+
+/** Where things are as the pages' browser reaches them; none ends in a slash. */
+export interface Addresses {
+  /** The origin of the API. */
+  api: string
+  /** Call with POST to change something there. */
+  apiCall: string
+  /** The socket of a shell. */
+  terminal: string
+  /** The pages of the API that a user opens. */
+  apiPages: string[]
+  /** The tunnels' services, as their own pages see them. */
+  a: string
+  b: string
+  /** Another site. */
+  third: string
+}
+
+/** A browser in which the victim uses the API and tunnel B, and has opened tunnel A. */
+export interface Stage {
+  context: BrowserContext
+  at: Addresses
+  /** The tab with B's application, signed in. */
+  victim: Page
+  /** A tab with a page of A, for scripts that leave it as it was. */
+  hostile: Page
+  /** Opens a page of A in a tab of its own; `path` has no slash at its start. */
+  openA(path?: string): Promise<Page>
+  a: Service
+  b: Victim
+  third: Service
+  /** Tunnel A's address as it was given to its visitors. */
+  addressOfA: string
+  /** The token in it. */
+  tokenOfA: string
+  /** Whether B's address is no secret before A: then only what is done in the victim's name is an attack. */
+  addressIsToken: boolean
+  /** How many changes the API made so far. */
+  apiChanges(): Promise<number>
+}
+
+export interface Attack {
+  /** What the attacker has got when it succeeds. */
+  name: string
+  /** It leaves the browser changed, so it gets one to itself. */
+  spoils?: true
+  /** Whether it succeeded. */
+  run(stage: Stage): Promise<boolean>
+}
+
+/** How long something that must not happen is given to happen. */
+const PATIENCE_MS = 1_000
+/** A page that hangs in an attack has not succeeded. */
+const PAGE_MS = 3_000
+
+/** Whether `happened` comes true before our patience ends. */
+export async function eventually(happened: () => boolean | Promise<boolean>): Promise<boolean> {
+  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await delay(20)) {
+    if (await happened()) return true
+  }
+  return happened()
+}
+
+/** What `script` resolves with in a page of A; undefined when the browser stops it or it does not end. */
+export async function fromA<T>(
+  { hostile, at }: Stage,
+  script: (at: Addresses) => T | Promise<T>,
+): Promise<T | undefined> {
+  const run = hostile.evaluate(script as (at: Addresses) => T, at).catch(() => undefined)
+  return Promise.race([run as Promise<T | undefined>, delay(PAGE_MS, undefined)])
+}
+
+/** Whether a page of A that embeds `url` shows it, with `text` in it: then it can be laid under the visitor's mouse. */
+export async function shownInFrame(stage: Stage, url: string, text: string): Promise<boolean> {
+  const page = await stage.openA()
+  await page.evaluate((src) => {
+    const frame = document.createElement('iframe')
+    frame.src = src
+    document.body.append(frame)
+    return new Promise((loaded) => frame.addEventListener('load', loaded))
+  }, url)
+  // A page that may not be framed has one of the browser's own in its place.
+  const framed = page.frames().filter((frame) => frame !== page.mainFrame() && frame.url().startsWith('http'))
+  const texts = framed.map((frame) => frame.evaluate(() => document.body.textContent ?? '').catch(() => ''))
+  const isShown = (await Promise.all(texts)).some((shown) => shown.includes(text))
+  await page.close()
+  return isShown
+}

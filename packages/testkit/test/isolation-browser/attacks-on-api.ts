@@ -1,0 +1,133 @@
+import { type Attack, eventually, fromA, type Stage, shownInFrame } from './attack.ts'
+import { say } from './services.ts'
+
+/** Runs what a page of A does, and tells whether the API was changed by it. */
+async function changes(stage: Stage, act: () => Promise<unknown>): Promise<boolean> {
+  const before = await stage.apiChanges()
+  await act()
+  return (await stage.apiChanges()) > before
+}
+
+/** What the victim may do with the API, done by a page behind tunnel A. */
+export const ATTACKS_ON_API: Attack[] = [
+  {
+    name: 'read the API as its user',
+    run: async (stage) =>
+      (await fromA(stage, async ({ apiCall }) => {
+        const answer = await fetch(apiCall, { credentials: 'include' })
+        return answer.ok && (await answer.text()) !== ''
+      })) === true,
+  },
+  {
+    name: 'write to the API by fetch',
+    run: (stage) =>
+      changes(stage, () =>
+        fromA(stage, ({ apiCall }) =>
+          fetch(apiCall, { method: 'POST', mode: 'no-cors', credentials: 'include', body: '{"target_port":1}' }).then(
+            () => undefined,
+          ),
+        ),
+      ),
+  },
+  {
+    name: 'write to the API by a form',
+    run: (stage) =>
+      changes(stage, () =>
+        fromA(stage, ({ apiCall }) => {
+          const form = document.createElement('form')
+          form.method = 'POST'
+          form.enctype = 'text/plain'
+          form.action = apiCall
+          form.innerHTML = `<input name='{"target_port":1, "ignored":"' value='"}'>`
+          const frame = document.createElement('iframe')
+          frame.name = form.target = 'answer'
+          document.body.append(frame, form)
+          form.submit()
+          return new Promise<void>((done) => frame.addEventListener('load', () => done()))
+        }),
+      ),
+  },
+  {
+    name: 'write to the API by a beacon',
+    async run(stage) {
+      const before = await stage.apiChanges()
+      await fromA(stage, ({ apiCall }) => navigator.sendBeacon(apiCall, '{"target_port":1}'))
+      return eventually(async () => (await stage.apiChanges()) > before)
+    },
+  },
+  {
+    name: 'write to the API by a redirect of its own',
+    run: async (stage) => {
+      const redirect = say({ status: 307, fields: { Location: stage.at.apiCall } })
+      return changes(stage, () =>
+        stage.hostile
+          .evaluate((path) => fetch(path, { method: 'POST', mode: 'no-cors', body: '{"target_port":1}' }), redirect)
+          .catch(() => undefined),
+      )
+    },
+  },
+  {
+    name: 'open the socket of a shell',
+    run: async (stage) =>
+      (await fromA(
+        stage,
+        ({ terminal }) =>
+          new Promise<boolean>((done) => {
+            const socket = new WebSocket(terminal)
+            socket.onopen = () => done(true)
+            socket.onerror = () => done(false)
+          }),
+      )) === true,
+  },
+  {
+    name: 'read what the pages of the API keep in the browser',
+    run: async (stage) =>
+      (await fromA(stage, async ({ apiPages }) => {
+        for (const url of apiPages) {
+          const frame = document.createElement('iframe')
+          frame.src = url
+          document.body.append(frame)
+          await new Promise((loaded) => frame.addEventListener('load', loaded))
+          try {
+            const { localStorage, sessionStorage, document: inside } = frame.contentWindow as Window & typeof globalThis
+            if (localStorage.length + sessionStorage.length + inside.cookie.length > 0) return true
+          } catch {
+            // Another origin's; the next page may be ours.
+          }
+        }
+        return false
+      })) === true,
+  },
+  {
+    name: 'show a page of the API in a frame, to have it clicked',
+    run: async (stage) => {
+      for (const url of stage.at.apiPages) if (await shownInFrame(stage, url, '')) return true
+      return false
+    },
+  },
+  {
+    name: 'hold a window with a page of the API',
+    run: async (stage) => {
+      const page = await stage.openA()
+      try {
+        for (const url of stage.at.apiPages) {
+          const [popup] = await Promise.all([
+            stage.context.waitForEvent('page'),
+            page.evaluate((target) => {
+              Object.assign(window, { held: window.open(target) })
+            }, url),
+          ])
+          await popup.waitForURL(url)
+          // A handle that still knows the page can lead it elsewhere and count its frames.
+          const isCutOff = () => page.evaluate(() => (window as unknown as { held: Window }).held.closed)
+          const isHeld = !(await eventually(isCutOff))
+          await popup.close()
+          if (isHeld) return true
+        }
+        return false
+      } finally {
+        await page.close()
+      }
+    },
+  },
+]

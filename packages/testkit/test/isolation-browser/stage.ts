@@ -1,0 +1,79 @@
+import type { Browser, BrowserContext, Page } from 'playwright-core'
+import type { Attack, Stage } from './attack.ts'
+import type { Ground } from './grounds.ts'
+
+/** A fresh browser profile on `ground`, in which the victim has done all of what attacks are after. */
+async function setUp(browser: Browser, ground: Ground): Promise<Stage> {
+  const context = await browser.newContext({ serviceWorkers: 'allow' })
+  const { api } = ground
+  for (const url of api.pages) await visit(context, url)
+  const victim = await context.newPage()
+  const b = await openTunnel(victim, ground.tunnels.b)
+  await victim.goto(`${b}/login`)
+  await victim.evaluate(() => (window as unknown as { kept: Promise<unknown> }).kept)
+  const hostile = await context.newPage()
+  const a = await openTunnel(hostile, ground.tunnels.a)
+  return {
+    context,
+    at: {
+      api: api.origin,
+      apiCall: api.call,
+      terminal: api.terminal,
+      apiPages: api.pages,
+      a,
+      b,
+      third: ground.third.origin,
+    },
+    victim,
+    hostile,
+    async openA(path = '') {
+      const page = await context.newPage()
+      await page.goto(`${a}/${path}`).catch(() => undefined)
+      return page
+    },
+    a: ground.a,
+    b: ground.b,
+    third: ground.third,
+    addressOfA: ground.tunnels.a,
+    tokenOfA: ground.tokenOfA,
+    addressIsToken: ground.addressIsToken,
+    apiChanges: ground.apiChanges,
+  }
+}
+
+async function visit(context: BrowserContext, url: string): Promise<void> {
+  const page = await context.newPage()
+  await page.goto(url)
+  await page.close()
+}
+
+/** Opens a tunnel as a person does; returns the address that its pages live below, without a slash at its end. */
+async function openTunnel(page: Page, url: string): Promise<string> {
+  await page.goto(url)
+  return page.url().replace(/\/$/, '')
+}
+
+/** The names of the attacks that succeed on `ground`, in their order. */
+export async function succeedingAttacks(
+  browser: Browser,
+  ground: Ground,
+  attacks: readonly Attack[],
+): Promise<string[]> {
+  const succeeded = new Set<Attack>()
+  const sharing = async () => {
+    const stage = await setUp(browser, ground)
+    for (const attack of attacks) if (!attack.spoils && (await attack.run(stage))) succeeded.add(attack)
+    await stage.context.close()
+  }
+  const spoiling = async () => {
+    for (const attack of attacks) {
+      if (!attack.spoils) continue
+      const stage = await setUp(browser, ground)
+      if (await attack.run(stage)) succeeded.add(attack)
+      await stage.context.close()
+    }
+  }
+  // Beside each other: none of one kind looks at what those of the other change.
+  await Promise.all([sharing(), spoiling()])
+  return attacks.filter((attack) => succeeded.has(attack)).map(({ name }) => name)
+}
