@@ -20,6 +20,8 @@ import { openStore } from './store/store.ts'
 import { Tasks } from './tasks/tasks.ts'
 import { type Edge, startEdge } from './tunnels/edge.ts'
 import { Inspectors } from './tunnels/inspectors.ts'
+import type { EdgeAddress, PathPages } from './tunnels/path-pages.ts'
+import { PortDoors } from './tunnels/port-doors.ts'
 import { tunnelUrl } from './tunnels/tunnel-view.ts'
 import { Tunnels } from './tunnels/tunnels.ts'
 import { createVisitorAddress } from './visitor-address.ts'
@@ -105,19 +107,21 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     })
     stops.push(() => tasks.stop())
 
+    const portDoors = new PortDoors({ range: config.edge.tunnel_port_range, host: config.edge.host, log })
     const tunnels = await Tunnels.start({
       ...{ store, bus, log, now, agents, routing, secret },
-      edgeUrl: () => edge.url,
-      tunnelDomain: config.edge.tunnel_domain,
+      portDoors,
+      edge: () => ({ url: edge.url, ...addressSettings(config, portDoors) }),
     })
     stops.push(() => tunnels.stop())
     const inspectors = new Inspectors({
       ...{ store, log, agents, routing, tunnels },
       clock: { now, tick: () => performance.now() },
-      tunnelUrl: ({ facts }) => tunnelUrl(facts, { url: edge.url, tunnelDomain: config.edge.tunnel_domain }),
+      tunnelUrl: ({ facts }) => tunnelUrl(facts, edge),
     })
     const edge: Edge = await startEdge({
       ...edgeSettings(config),
+      portDoors,
       ...{ visitorAddress, agents, routing, tunnels, hop: gatewayId, log, now },
     }).catch(cannotListen('edge', config.edge))
     stops.push((signal) => edge.stop(signal))
@@ -167,10 +171,26 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
   }
 }
 
+/** What the addresses of tunnels depend on beside where the edge is. */
+function addressSettings({ edge }: Config, portDoors: PortDoors): Omit<EdgeAddress, 'url'> {
+  return {
+    tunnelDomain: edge.tunnel_domain,
+    pathPages: pathPagesOf(edge),
+    listenerScheme: edge.tls_cert_file === undefined ? 'http' : 'https',
+    openPorts: portDoors,
+    hasPortRange: edge.tunnel_port_range !== undefined,
+  }
+}
+
+function pathPagesOf(edge: Config['edge']): PathPages {
+  return edge.dangerously_allow_path_pages ? 'open' : edge.path_pages
+}
+
 function edgeSettings({ edge }: Config) {
   const { host, port, public_url, tunnel_domain, tls_cert_file, tls_key_file } = edge
   return {
     ...{ host, port, tunnelDomain: tunnel_domain },
+    pathPages: pathPagesOf(edge),
     ...(public_url !== undefined && { publicUrl: public_url }),
     ...(tls_cert_file !== undefined &&
       tls_key_file !== undefined && { tls: { certFile: tls_cert_file, keyFile: tls_key_file } }),

@@ -4,6 +4,9 @@ import type { Installation } from './installation.ts'
 /** A client that keeps no cookies shows the tunnel's token in this field at the host door. */
 const TOKEN_FIELD = 'Cyberun-Tunnel-Token'
 
+/** The services of the suites tell each request by its order, so nobody asks them what they are. */
+const UNASKED = { profile: 'generic' } as const
+
 /**
  * The two doors of `installation` through which a client on this machine comes to a service. `tls` gives the authority
  * of the edge's certificate, PEM, when it has one.
@@ -16,7 +19,7 @@ export function doorsOf(
 
   const open = async (port: number) => {
     const { edgePort, openTunnel, closeTunnel } = installation()
-    const { sessionId, tunnelUrl, hostUrl = '' } = await openTunnel(port, 'http')
+    const { sessionId, tunnelUrl, hostUrl = '' } = await openTunnel(port, 'http', UNASKED)
     const [, token = ''] = /\/tunnel\/([^/]+)\/$/.exec(tunnelUrl) ?? []
     const [, label = ''] = /^https?:\/\/([^.]+)\./.exec(hostUrl) ?? []
     const trust = tls && { ca: tls.ca() }

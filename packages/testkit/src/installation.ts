@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import type { OpenTunnelBody } from '@cyberun/api'
 import { type Client, createClient } from '@cyberun/api/client'
 
 /** What `cyberun up` leaves for scripts, as far as tests use it. */
@@ -22,13 +23,17 @@ export interface Installation extends AsyncDisposable {
   readonly edgePort: number
   /** The words and the environment of a `cyberun` command that works with this installation. */
   readonly command: { readonly words: readonly string[]; readonly env: Readonly<Record<string, string>> }
-  openTunnel(targetPort: number, protocol: 'http' | 'tcp'): Promise<OpenedWay>
+  /** Opens one, as a user would with no more than a port; `wishes` say more. */
+  openTunnel(targetPort: number, protocol: 'http' | 'tcp', wishes?: TunnelWishes): Promise<OpenedWay>
   closeTunnel(sessionId: string): Promise<void>
   /** How many tunnels are open. */
   countTunnels(): Promise<number>
   /** Runs `cyberun forward` to a port of the agent; resolves when its local port is open. */
   forward(targetPort: number): Promise<{ port: number; stop(): Promise<void> }>
 }
+
+/** How a tunnel's service is to be spoken to; what is left out is found out by asking it. */
+export type TunnelWishes = Partial<Pick<OpenTunnelBody, 'profile' | 'host_policy' | 'path_mode'>>
 
 /** A tunnel, as the API tells of it once it is open. */
 export interface OpenedWay {
@@ -79,8 +84,8 @@ export async function startInstallation(
     controlUrl: quickstart.control_url,
     edgePort: Number(new URL(quickstart.edge_url).port),
     command: { words, env },
-    async openTunnel(targetPort, protocol) {
-      const body = { target_port: targetPort, tunnel_protocol: protocol }
+    async openTunnel(targetPort, protocol, wishes = {}) {
+      const body = { target_port: targetPort, tunnel_protocol: protocol, ...wishes }
       const opened = await client.call('POST /agents/{agentId}/tunnel', { params: { agentId }, body })
       return { sessionId: opened.session_id, tunnelUrl: opened.tunnel_url, hostUrl: opened.host_url }
     },

@@ -73,6 +73,18 @@ export async function insertTunnel(sql: Sql, tunnel: TunnelRecord): Promise<void
     .execute()
 }
 
+/** The port of the port door that was given last, whether or not its tunnel is still open. */
+export async function lastEdgePort(sql: Sql): Promise<number | undefined> {
+  const row = await Sql.db(sql)
+    .selectFrom('tunnel')
+    .select('edge_port')
+    .where('edge_port', 'is not', null)
+    .orderBy('opened_at', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  return row?.edge_port ?? undefined
+}
+
 /** Every tunnel that was not closed, oldest first. */
 export async function listOpenTunnels(sql: Sql): Promise<TunnelRecord[]> {
   const rows = await Sql.db(sql)

@@ -1,47 +1,72 @@
+import type { Door } from './door.ts'
+
 /**
- * Cookies between a browser and a tunnelled service (RFC 6265). Ours, which proves that its holder had the tunnel's
- * URL, never reaches a service, and no service can set it.
+ * Cookies between a browser and a tunnelled service (RFC 6265). Ours, which prove that their holder had the tunnel's
+ * URL, never reach a service, and no service can set them. Where tunnels share a host name, cookies know neither ports
+ * nor, for certain, paths (RFC 6265, section 8.5): there each tunnel's cookies travel under names of its own.
  */
 
-/** The name of our cookie. On https the prefix makes browsers hold it to this very host (RFC 6265bis, section 4.1.3). */
-export function visitCookieName(secure: boolean): string {
-  return secure ? '__Host-cyberun-tunnel' : 'cyberun-tunnel'
+/** What names of ours start with, behind a prefix that browsers give a meaning. */
+const OURS = /^(?:__host-|__secure-)?cyberun-/i
+
+/** What names of the services' cookies start with at doors that share a host name; a tunnel's own part follows. */
+const RENAMED = /^cyberun\./i
+
+/**
+ * The name of our cookie at a door. On https the prefix makes browsers hold it to this very host (RFC 6265bis, section
+ * 4.1.3).
+ */
+export function visitCookieName(door: Pick<Door, 'origin' | 'cookiePrefix'>): string {
+  const own = door.cookiePrefix === '' ? 'cyberun-tunnel' : `cyberun-tunnel-${door.cookiePrefix.slice(8, -1)}`
+  return door.origin.startsWith('https:') ? `__Host-${own}` : own
 }
 
-const OURS: ReadonlySet<string> = new Set([visitCookieName(true), visitCookieName(false)])
-
-/** `__Host-` demands Path=/, which a path door cannot give: such a cookie travels under this name there. */
-const HOST_PREFIX = '__Host-'
-const HOST_PREFIX_RENAMED = 'cyberun.host.'
-
-/** Our cookies among what a request sent: name and value of each. More than one is refused by whoever reads them. */
-export function visitCookies(cookie: string): { name: string; value: string }[] {
-  return pairsOf(cookie).filter(({ name }) => OURS.has(name))
+/** The values of cookies called `name` in a Cookie field. More than one is refused by whoever reads them. */
+export function cookieValues(cookie: string, name: string): string[] {
+  // Most requests have none of ours.
+  if (!cookie.includes(name)) return []
+  return pairsOf(cookie).flatMap((pair) => (pair.name === name ? [pair.value] : []))
 }
 
-/** A Cookie value as the service is to see it; undefined when nothing is left. Its own pairs stay as they are. */
-export function cookieToService(cookie: string, onPathDoor: boolean): string | undefined {
+/**
+ * A Cookie value as the service is to see it; undefined when nothing is left. Its own pairs stay as they are. At a door
+ * that shares its host name a browser also sends what other tunnels and other programs on that host have set, which is
+ * none of this service's business; a client that is no browser means what it sends.
+ */
+export function cookieToService(cookie: string, door: Door, fromBrowser: boolean): string | undefined {
   // The common case: nothing of ours in it, so not a byte changes.
-  if (!cookie.includes('cyberun')) return cookie
-  const kept = pairsOf(cookie)
-    .filter(({ name }) => !OURS.has(name))
-    .map(({ name, text }) =>
-      onPathDoor && name.startsWith(HOST_PREFIX_RENAMED) ? text.replace(HOST_PREFIX_RENAMED, HOST_PREFIX) : text,
-    )
+  if (!cookie.includes('cyberun') && !(fromBrowser && door.cookiePrefix !== '')) return cookie
+  const kept = pairsOf(cookie).flatMap(({ name, text }) => {
+    if (OURS.test(name) || OURS.test(text)) return []
+    if (door.cookiePrefix === '') return [text]
+    if (name.startsWith(door.cookiePrefix)) return [unprefixed(text.slice(door.cookiePrefix.length))]
+    return RENAMED.test(name) || fromBrowser ? [] : [text]
+  })
   return kept.length === 0 ? undefined : kept.join('; ')
 }
 
+/** One that had no name is sent without its `=`. */
+function unprefixed(text: string): string {
+  return text.startsWith('=') ? text.slice(1) : text
+}
+
 /**
- * A Set-Cookie value as the visitor is to see it: without Domain, because the service's domain is not the tunnel's, and
- * with its Path below `prefix`. Undefined for one that would set our own cookie.
+ * A Set-Cookie value as the visitor is to see it: without Domain, because the service's domain is not the tunnel's; at
+ * the path door with its Path below the prefix; under the tunnel's own name where the host name is shared. Undefined for
+ * one that would set a cookie of ours, also by having no name and a value that reads like one when it is sent.
  */
-export function setCookieToVisitor(value: string, prefix: string): string | undefined {
+export function setCookieToVisitor(value: string, door: Door): string | undefined {
   const [pair = '', ...attributes] = value.split(';')
-  const name = pair.slice(0, Math.max(0, pair.indexOf('='))).trim()
-  if (OURS.has(name)) return undefined
-  const kept = attributes.filter((each) => !/^\s*domain\s*(=|$)/i.test(each)).map((each) => prefixPath(each, prefix))
-  const renamed = prefix !== '' && name.startsWith(HOST_PREFIX) ? pair.replace(HOST_PREFIX, HOST_PREFIX_RENAMED) : pair
-  return [renamed, ...kept].join(';')
+  const equals = pair.indexOf('=')
+  const name = pair.slice(0, Math.max(0, equals)).trim()
+  const rest = pair.slice(equals + 1).trim()
+  if (OURS.test(name) || (name === '' && OURS.test(rest))) return undefined
+  const pathPrefix = door.kind === 'path' ? door.prefix : ''
+  const kept = attributes
+    .filter((each) => !/^\s*domain\s*(=|$)/i.test(each))
+    .map((each) => prefixPath(each, pathPrefix))
+  const named = door.cookiePrefix === '' ? pair : `${door.cookiePrefix}${name}=${rest}`
+  return [named, ...kept].join(';')
 }
 
 function prefixPath(attribute: string, prefix: string): string {

@@ -1,18 +1,21 @@
-import { timingSafeEqual } from 'node:crypto'
-import { visitCookieName, visitCookies } from './cookies.ts'
-import type { Door } from './door.ts'
-import { firstOf, valuesOf } from './fields.ts'
-import { hostDoor, type OpenTunnel, pathDoor } from './open-tunnel.ts'
+import { type Door, type DoorPlace, hostDoor, pathDoor, portDoor } from './door.ts'
+import { enterOwnOrigin } from './entering.ts'
+import { firstOf } from './fields.ts'
+import { heal, healingCookie } from './healer.ts'
+import type { OpenTunnel } from './open-tunnel.ts'
 import { type OwnAnswer, plainPage, redirectAnswer } from './pages.ts'
+import { type PathPages, pageOrigin } from './path-pages.ts'
 import { Refusal } from './refusal.ts'
 import type { CheckedRequest } from './request-checks.ts'
-import { TOKEN_FIELD } from './request-head.ts'
-import { climbsOut, type HostName, isLoopback, splitTunnelPath } from './target.ts'
+import { isBrowser } from './request-head.ts'
+import { climbsOut, type HostName, isLoopback, splitTunnelPath, withSlash } from './target.ts'
 
 /** The open tunnels, by what a request can name them with. */
 export interface TunnelIndex {
   byToken(token: string): OpenTunnel | undefined
   byLabel(label: string): OpenTunnel | undefined
+  /** The tunnel whose port door has this port. */
+  byEdgePort(port: number): OpenTunnel | undefined
 }
 
 /** A request that may go to a tunnel: which, through which door, and what path its service is asked for. */
@@ -27,15 +30,19 @@ export interface DoorSettings {
   tunnelDomain: string
   /** The edge's own host name, beside loopback names and the address a connection came to. */
   publicHost: string
+  pathPages: PathPages
+  /** What the listeners speak, whatever a proxy in front does. */
+  listenerScheme: 'http' | 'https'
+  /** The ports that port doors listen on now. */
+  openPorts: { has(port: number): boolean }
 }
 
 /** How the visitor reached us. */
-export interface Arrival {
-  scheme: 'http' | 'https'
-  /** Host as sent, lower case. */
-  host: string
+export interface Arrival extends DoorPlace {
   /** The IP address that the connection came to. */
   localAddress: string
+  /** The port door's port, when the connection came to one. */
+  edgePort: number | undefined
 }
 
 const NO_TUNNEL = 'there is no tunnel here: it was closed, or its address is not complete'
@@ -48,14 +55,17 @@ export function findDoor(
   tunnels: TunnelIndex,
   settings: DoorSettings,
 ): Routed | OwnAnswer | Refusal {
-  const label = labelOf(request.host, settings.tunnelDomain)
+  const label = arrival.edgePort === undefined ? labelOf(request.host, settings.tunnelDomain) : undefined
   if (label !== undefined) return throughHostDoor(request, arrival, tunnels.byLabel(label))
   if (!isOwnHost(request.host, arrival, settings)) {
     const message = `this server is not ${request.host.name}: set edge.public_url if it should be`
     return new Refusal('misdirected_request', message)
   }
+  if (arrival.edgePort !== undefined) return throughPortDoor(request, arrival, tunnels.byEdgePort(arrival.edgePort))
   const split = splitTunnelPath(request.path)
   if (split) return throughPathDoor(request, split, arrival, tunnels.byToken(split.token), settings)
+  const healed = heal(request, arrival, tunnels, settings)
+  if (healed) return healed
   if (request.path === '/') return plainPage(200, 'Cyberun edge', 'Tunnels are served here, each at its own address.')
   return new Refusal('not_found', NO_TUNNEL)
 }
@@ -78,56 +88,26 @@ function isOwnHost(host: HostName, arrival: Arrival, settings: DoorSettings): bo
   )
 }
 
-// The host door.
-
 function throughHostDoor(
   request: CheckedRequest,
   arrival: Arrival,
   tunnel: OpenTunnel | undefined,
 ): Routed | OwnAnswer | Refusal {
   if (!tunnel) return new Refusal('not_found', NO_TUNNEL)
-  const door = hostDoor(`${arrival.scheme}://${arrival.host}`)
-  const swap = swapToken(request, arrival, tunnel, door)
-  if (swap) return swap
-  const admitted = mayEnter(request, arrival, tunnel)
-  if (admitted instanceof Refusal) return admitted
-  return { tunnel, door, path: request.path }
+  return enterOwnOrigin(request, tunnel, hostDoor(tunnel, arrival))
 }
 
-/**
- * `/tunnel/<token>/x` on the tunnel's own host: proof of the token is put into a cookie, and the browser sent to `/x`,
- * so that the token leaves the address bar. Any other path is the service's, also one that looks like this.
- */
-function swapToken(request: CheckedRequest, arrival: Arrival, tunnel: OpenTunnel, door: Door): OwnAnswer | undefined {
-  const split = splitTunnelPath(request.path)
-  if (!split || !sameSecret(split.token, tunnel.facts.token)) return undefined
-  if (request.method !== 'GET' && request.method !== 'HEAD') return undefined
-  const secure = arrival.scheme === 'https'
-  const attributes = `Path=/; HttpOnly; SameSite=Lax${secure ? '; Secure' : ''}`
-  const cookie = `${visitCookieName(secure)}=${tunnel.facts.visitSecret}; ${attributes}`
-  // Absolute, because a rest that starts with two slashes would name another host.
-  return redirectAnswer(302, door.origin + withSlash(split.rest), ['Set-Cookie', cookie])
+function throughPortDoor(
+  request: CheckedRequest,
+  arrival: Arrival,
+  tunnel: OpenTunnel | undefined,
+): Routed | OwnAnswer | Refusal {
+  if (!tunnel) return new Refusal('not_found', NO_TUNNEL)
+  if (isServiceWorkerScript(request)) {
+    return new Refusal('forbidden', 'a service worker would outlive this tunnel, whose port another one will have')
+  }
+  return enterOwnOrigin(request, tunnel, portDoor(tunnel, arrival))
 }
-
-/** Whether this visitor has shown the token: by our cookie, or by a field that clients without cookies send. */
-function mayEnter(request: CheckedRequest, arrival: Arrival, tunnel: OpenTunnel): true | Refusal {
-  const tokens = valuesOf(request.fields, TOKEN_FIELD)
-  if (tokens.length === 1 && sameSecret(tokens[0] ?? '', tunnel.facts.token)) return true
-  const name = visitCookieName(arrival.scheme === 'https')
-  const cookies = valuesOf(request.fields, 'cookie')
-    .flatMap(visitCookies)
-    .filter((cookie) => cookie.name === name)
-  // A second one was planted by somebody; which of them is the browser's own cannot be told (RFC 6265, section 8.6).
-  if (cookies.length > 1)
-    return new Refusal('bad_request', `${name} was sent more than once: clear this site's cookies`)
-  if (cookies.length === 1 && sameSecret(cookies[0]?.value ?? '', tunnel.facts.visitSecret)) return true
-  return new Refusal(
-    'tunnel_cookie_missing',
-    'open this tunnel with the address you were given, the one with /tunnel/ in it; scripts send Cyberun-Tunnel-Token',
-  )
-}
-
-// The path door.
 
 function throughPathDoor(
   request: CheckedRequest,
@@ -138,27 +118,30 @@ function throughPathDoor(
 ): Routed | OwnAnswer | Refusal {
   if (!tunnel) return new Refusal('not_found', NO_TUNNEL)
   if (climbsOut(split.rest)) return new Refusal('bad_request', 'the request has a path that climbs out of its tunnel')
-  const path = withSlash(split.rest)
-  const hasHostDoor = tunnel.facts.protocol === 'http' && isReachable(settings.tunnelDomain, request.host)
-  const door = pathDoor(tunnel, `${arrival.scheme}://${arrival.host}`, hasHostDoor)
-  if (tunnel.facts.protocol === 'tcp') return { tunnel, door, path }
-  if (hasHostDoor && isNavigation(request)) {
-    const port = request.host.port === undefined ? '' : `:${request.host.port}`
-    const origin = `${arrival.scheme}://${tunnel.facts.label}.${settings.tunnelDomain}${port}`
-    return redirectAnswer(302, origin + door.prefix + path)
-  }
-  if (path !== split.rest) return redirectAnswer(307, door.prefix + path)
-  if (firstOf(request.fields, 'service-worker') !== undefined) {
+  const rest = withSlash(split.rest)
+  const path = tunnel.facts.pathMode === 'keep' ? tunnel.pathPrefix + rest : rest
+  if (tunnel.facts.protocol === 'tcp') return { tunnel, door: pathDoor(tunnel, arrival, 'elsewhere'), path }
+  const better = pageOrigin(tunnel, arrival, request.host, settings)
+  const isPage = isNavigation(request)
+  if (isPage && better !== undefined) return redirectAnswer(302, better + tunnel.pathPrefix + rest)
+  if (isPage && settings.pathPages === 'refuse') return new Refusal('forbidden', PAGES_REFUSED)
+  const pages = better !== undefined || settings.pathPages === 'refuse' ? 'elsewhere' : settings.pathPages
+  const door = pathDoor(tunnel, arrival, pages)
+  if (rest !== split.rest) return redirectAnswer(307, door.prefix + rest)
+  if (isServiceWorkerScript(request)) {
     return new Refusal('forbidden', 'a service worker would reach beyond this tunnel; open the tunnel in a browser tab')
   }
-  if (door.sandboxed && isPreflightOfSandbox(request)) return preflightAnswer(request)
+  if (pages === 'sandbox' && isPreflightOfSandbox(request)) return preflightAnswer(request)
+  if (pages === 'open' && isPage) return { tunnel, door: { ...door, setCookie: healingCookie(tunnel, door) }, path }
   return { tunnel, door, path }
 }
 
-/** Browsers resolve `*.localhost` to the machine they run on, so it leads here only when they are on this one. */
-function isReachable(tunnelDomain: string, host: HostName): boolean {
-  const local = tunnelDomain === 'localhost' || tunnelDomain.endsWith('.localhost')
-  return !local || isLoopback(host.name)
+const PAGES_REFUSED =
+  'pages are not shown at this address, because it is shared with other tunnels: open the tunnel on your own machine ' +
+  'with "cyberun forward", or ask the operator for a tunnel domain; scripts may go on'
+
+function isServiceWorkerScript({ fields }: CheckedRequest): boolean {
+  return firstOf(fields, 'service-worker') !== undefined
 }
 
 /** Whether a browser is about to show the answer as a page. */
@@ -166,8 +149,7 @@ function isNavigation(request: CheckedRequest): boolean {
   if (request.upgrade !== 'none' || (request.method !== 'GET' && request.method !== 'HEAD')) return false
   const mode = firstOf(request.fields, 'sec-fetch-mode')
   if (mode !== undefined) return mode === 'navigate'
-  const acceptsPage = firstOf(request.fields, 'accept')?.includes('text/html') ?? false
-  return acceptsPage && (firstOf(request.fields, 'user-agent')?.startsWith('Mozilla/') ?? false)
+  return (firstOf(request.fields, 'accept')?.includes('text/html') ?? false) && isBrowser(request)
 }
 
 function isPreflightOfSandbox(request: CheckedRequest): boolean {
@@ -186,15 +168,4 @@ function preflightAnswer(request: CheckedRequest): OwnAnswer {
   const fields = ['Access-Control-Allow-Origin', 'null', 'Access-Control-Allow-Methods', method]
   if (names !== undefined) fields.push('Access-Control-Allow-Headers', names)
   return { status: 204, fields: [...fields, 'Access-Control-Max-Age', '600'], body: Buffer.alloc(0) }
-}
-
-function withSlash(rest: string): string {
-  return rest.startsWith('/') ? rest : `/${rest}`
-}
-
-/** In a time that tells nothing about where two secrets differ. All of one kind have one length. */
-function sameSecret(given: string, right: string): boolean {
-  const a = Buffer.from(given)
-  const b = Buffer.from(right)
-  return a.length === b.length && timingSafeEqual(a, b)
 }

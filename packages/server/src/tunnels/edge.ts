@@ -1,13 +1,15 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
-import { createServer as createTlsServer } from 'node:tls'
+import { createServer as createTlsServer, type TlsOptions, type Server as TlsServer } from 'node:tls'
 import { PumpSocket, tryAdoption } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { Agents } from '../agents/types.ts'
 import type { Routing } from '../routing/routing.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
 import type { TunnelIndex } from './doors.ts'
+import type { PathPages } from './path-pages.ts'
+import type { PortDoors } from './port-doors.ts'
 import { parseHost } from './target.ts'
-import { readCertificate, reloadOnChange, type TlsFiles } from './tls-files.ts'
+import { type Certificate, readCertificate, reloadOnChange, type TlsFiles } from './tls-files.ts'
 import { VisitorFront } from './visitor-front.ts'
 
 /** How often the front looks for what has kept it waiting. */
@@ -19,12 +21,18 @@ export interface EdgeOptions {
   tls?: TlsFiles
   /** Below it each tunnel has a host of its own. */
   tunnelDomain: string
+  pathPages: PathPages
+  /** Not started yet. */
+  portDoors: PortDoors
   /** `https://edge.example.org`, when it differs from where we listen. */
   publicUrl?: string
   visitorAddress: VisitorAddress
   agents: Pick<Agents, 'handleUpgrade'>
   routing: Routing
-  tunnels: TunnelIndex
+  tunnels: TunnelIndex & {
+    /** Ports of the tunnels that are open now. */
+    edgePorts(): number[]
+  }
   /** Names this edge in requests it passes on, so that one that comes back is noticed. */
   hop: string
   log: Log
@@ -44,23 +52,17 @@ export interface Edge {
 
 /** Opens the listener. Rejects with the system's error when the port is taken, or one that names unusable TLS files. */
 export async function startEdge(options: EdgeOptions): Promise<Edge> {
-  const { tls, log } = options
+  const { portDoors } = options
   await tryAdoption()
-  const secure =
-    tls &&
-    createTlsServer({
-      ...(await readCertificate(tls)),
-      minVersion: 'TLSv1.2',
-      ALPNProtocols: ['http/1.1'],
-      allowHalfOpen: true,
-      noDelay: true,
-    })
-  const server = secure ?? createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true })
-  const stopLooking = secure && tls ? reloadOnChange(secure, tls, log) : () => {}
+  const listeners = await createListeners(options)
+  const server = listeners.make()
   const port = await listen(server, options.host, options.port)
-  const url = options.publicUrl ?? `${tls ? 'https' : 'http'}://${nameOf(options.host)}:${port}`
+  const url = options.publicUrl ?? `${options.tls ? 'https' : 'http'}://${nameOf(options.host)}:${port}`
   const front = frontOf(options, url)
-  server.on(secure ? 'secureConnection' : 'connection', (socket: Socket) => front.accept(PumpSocket.from(socket)))
+  server.on(listeners.event, (socket: Socket) => front.accept(PumpSocket.from(socket)))
+  const makePortDoor = (edgePort: number): Server =>
+    listeners.make().on(listeners.event, (socket: Socket) => front.accept(PumpSocket.from(socket), edgePort))
+  await portDoors.start(makePortDoor, options.tunnels.edgePorts())
   const sweeping = setInterval(() => front.sweep(), SWEEP_MS)
   sweeping.unref()
   return {
@@ -70,12 +72,49 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
       return front.upstreams
     },
     async stop(signal) {
-      stopLooking()
+      listeners.stop()
       server.close()
+      portDoors.stop()
       await front.stop(signal)
       clearInterval(sweeping)
     },
   }
+}
+
+interface Listeners {
+  make(): Server
+  /** What they tell of a connection by. */
+  event: 'connection' | 'secureConnection'
+  /** Stops looking for new certificates. */
+  stop(): void
+}
+
+/** Listeners of the edge's kind, plain or with TLS; all serve the certificate that is there now. */
+async function createListeners({ tls, log }: EdgeOptions): Promise<Listeners> {
+  if (!tls) {
+    const make = (): Server => createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true })
+    return { make, event: 'connection', stop() {} }
+  }
+  const made = new Set<TlsServer>()
+  let certificate = await readCertificate(tls)
+  const serve = (renewed: Certificate): void => {
+    certificate = renewed
+    for (const server of made) server.setSecureContext(renewed)
+  }
+  const stop = reloadOnChange(serve, tls, log)
+  const make = (): Server => {
+    const server = createTlsServer({ ...certificate, ...TLS_OPTIONS })
+    made.add(server)
+    return server.on('close', () => made.delete(server))
+  }
+  return { make, event: 'secureConnection', stop }
+}
+
+const TLS_OPTIONS: TlsOptions = {
+  minVersion: 'TLSv1.2',
+  ALPNProtocols: ['http/1.1'],
+  allowHalfOpen: true,
+  noDelay: true,
 }
 
 function frontOf(options: EdgeOptions, url: string): VisitorFront {
@@ -83,7 +122,13 @@ function frontOf(options: EdgeOptions, url: string): VisitorFront {
   return new VisitorFront({
     tunnels: options.tunnels,
     routing: options.routing,
-    doors: { tunnelDomain: options.tunnelDomain, publicHost: parseHost(host)?.name ?? host },
+    doors: {
+      tunnelDomain: options.tunnelDomain,
+      publicHost: parseHost(host)?.name ?? host,
+      pathPages: options.pathPages,
+      listenerScheme: options.tls ? 'https' : 'http',
+      openPorts: options.portDoors,
+    },
     publicScheme: protocol === 'https:' ? 'https' : 'http',
     visitorAddress: options.visitorAddress,
     agents: options.agents,

@@ -1,6 +1,5 @@
 import type { HostPolicy, PathMode, TunnelProfile } from '@cyberun/api'
-import { Activity } from './activity.ts'
-import type { Door, LocalTarget } from './door.ts'
+import type { LocalTarget } from './door.ts'
 import { localTarget } from './door.ts'
 import type { Inspector } from './inspector.ts'
 import { Presence, type Viewer } from './presence.ts'
@@ -49,8 +48,7 @@ export class OpenTunnel {
   /** Bytes from visitors to the service, and back. */
   bytesIn: number
   bytesOut: number
-  /** What keeps it open. */
-  readonly activity: Activity
+  lastActivityAt: number
   /** Present while somebody inspects the tunnel's requests. */
   inspector: Inspector | undefined
   readonly presence = new Presence()
@@ -65,7 +63,7 @@ export class OpenTunnel {
     this.pathPrefix = `/tunnel/${facts.token}`
     this.bytesIn = past.bytesIn
     this.bytesOut = past.bytesOut
-    this.activity = new Activity(past.lastActivityAt)
+    this.lastActivityAt = past.lastActivityAt
   }
 
   /** Aborts when the tunnel is closed. */
@@ -75,6 +73,7 @@ export class OpenTunnel {
 
   /** Notes a visit that begins; the tunnel's end will end it. */
   begin(visit: Visit, now: number): void {
+    this.lastActivityAt = now
     this.#visits.set(visit, this.presence.enter(visit.address, visit.userAgent, now))
   }
 
@@ -84,6 +83,12 @@ export class OpenTunnel {
     if (!viewer) return
     this.#visits.delete(visit)
     this.presence.leave(viewer, now)
+    this.lastActivityAt = now
+  }
+
+  /** Notes that the tunnel is in use. */
+  use(now: number): void {
+    this.lastActivityAt = Math.max(this.lastActivityAt, now)
   }
 
   /** Calls `end` when the tunnel is closed; the returned function stops that. For what outlives a visit. */
@@ -92,14 +97,14 @@ export class OpenTunnel {
     return () => void this.#onClose.delete(end)
   }
 
-  /** When anybody was last here, at work or not: now, while a request or a connection is under way. */
-  seenAt(now: number): number {
-    return this.#visits.size > 0 ? now : this.presence.lastSeenAt
+  /** When the tunnel was last in use: now, while anybody uses it. */
+  activeAt(now: number): number {
+    return this.#visits.size > 0 ? now : this.lastActivityAt
   }
 
   /** When it will be closed unless it is used. */
   expiresAt(now: number): number {
-    return this.activity.lastUsedAt(now) + this.facts.idleTimeoutMs
+    return this.activeAt(now) + this.facts.idleTimeoutMs
   }
 
   /** Visits under way. */
@@ -117,13 +122,4 @@ export class OpenTunnel {
     for (const end of ends) end()
     for (const visit of visits) visit.tunnelClosed?.()
   }
-}
-
-/** The door that a request came through, for one tunnel. */
-export function pathDoor(tunnel: OpenTunnel, edgeOrigin: string, hostDoorExists: boolean): Door {
-  return { kind: 'path', prefix: tunnel.pathPrefix, origin: edgeOrigin, sandboxed: !hostDoorExists }
-}
-
-export function hostDoor(origin: string): Door {
-  return { kind: 'host', prefix: '', origin, sandboxed: false }
 }

@@ -21,11 +21,12 @@ export function toService(reference: string, door: Door, target: LocalTarget): s
   if (path === undefined) return undefined
   if (door.prefix === '') return target.origin + path
   const inside = pathUnder(path, door.prefix)
-  return inside === undefined ? undefined : target.origin + inside
+  if (inside === undefined) return undefined
+  return target.origin + (door.pathMode === 'keep' ? path : inside)
 }
 
 /** What follows `base` in `url`, when it ends there or goes on with a path, a query or a fragment. */
-function pathUnder(url: string, base: string): string | undefined {
+export function pathUnder(url: string, base: string): string | undefined {
   if (url.length < base.length || url.slice(0, base.length).toLowerCase() !== base.toLowerCase()) return undefined
   const rest = url.slice(base.length)
   if (rest.startsWith('/')) return rest

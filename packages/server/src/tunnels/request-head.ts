@@ -1,6 +1,6 @@
 import { cookieToService } from './cookies.ts'
-import type { Door, LocalTarget } from './door.ts'
-import { endsHere, type Fields, listOf } from './fields.ts'
+import { type Door, type LocalTarget, targetAs } from './door.ts'
+import { endsHere, type Fields, firstOf, listOf } from './fields.ts'
 import { toService } from './references.ts'
 import type { CheckedRequest } from './request-checks.ts'
 
@@ -28,19 +28,20 @@ const FORWARDED_PREFIX = 'x-forwarded-'
 const CLAIMS: ReadonlySet<string> = new Set(['forwarded', 'x-real-ip', 'x-client-ip', 'true-client-ip'])
 
 /**
- * The head that the service gets. Host, Origin and Referer change together, so that a service that compares them (and
- * one that wants a local Host) is content; the edge has made the check of Origin itself. Everything else that is not
- * ours or our hop's stays: order, case, duplicates, bytes.
+ * The head that the service gets. Host, Origin and Referer are made local or kept, always together, so that a service
+ * that compares them is content; the edge has made the check of Origin itself. Everything else that is not ours or our
+ * hop's stays: order, case, duplicates, bytes.
  */
 export function rewriteRequest(
   request: CheckedRequest,
   path: string,
   door: Door,
-  target: LocalTarget,
+  local: LocalTarget,
   visitor: Visitor,
   hop: string,
 ): { method: string; target: string; fields: Fields } {
   const dropped = endsHere(request.fields)
+  const target = targetAs(door, local)
   const fields: Fields = []
   for (let i = 0; i < request.fields.length; i += 2) {
     const name = request.fields[i] ?? ''
@@ -62,6 +63,8 @@ export function rewriteRequest(
     HOP_FIELD,
     hop,
   )
+  // Only a service that was started with the prefix knows the token in it already.
+  if (door.pathMode === 'keep') fields.push('X-Forwarded-Prefix', door.prefix)
   return { method: request.method, target: path, fields }
 }
 
@@ -87,7 +90,7 @@ function rewriteValue(
     case 'referer':
       return refererToService(value, door, target)
     case 'cookie':
-      return cookieToService(value, door.kind === 'path')
+      return cookieToService(value, door, isBrowser(request))
     case 'expect':
       return request.awaitsContinue ? value : undefined
     default:
@@ -97,13 +100,22 @@ function rewriteValue(
 
 /** Whether an Origin is the tunnel's own, as its browser names it. */
 export function isOwnOrigin(origin: string, door: Door): boolean {
-  return origin === 'null' ? door.sandboxed : origin.toLowerCase() === door.origin
+  return origin === 'null' ? door.pages === 'sandbox' : origin.toLowerCase() === door.origin
 }
 
-/** A Referer outside the tunnel goes on as it is, unless it holds a tunnel's token. */
+/** Browsers say what they are; nothing depends on it that a client would gain by saying otherwise. */
+export function isBrowser({ fields }: CheckedRequest): boolean {
+  // Not Sec-Fetch-Mode, which libraries send, too.
+  if (firstOf(fields, 'sec-fetch-site') !== undefined) return true
+  return firstOf(fields, 'user-agent')?.startsWith('Mozilla/') ?? false
+}
+
+/** A Referer outside the tunnel goes on as it is, unless it holds a token that the service does not know. */
 function refererToService(value: string, door: Door, target: LocalTarget): string | undefined {
-  const inside = toService(value, door, target) ?? value
-  return inside.includes('/tunnel/') ? undefined : inside
+  const inside = toService(value, door, target)
+  if (inside !== undefined && door.pathMode === 'keep') return inside
+  const told = inside ?? value
+  return told.includes('/tunnel/') ? undefined : told
 }
 
 function addFraming(fields: Fields, request: CheckedRequest): void {

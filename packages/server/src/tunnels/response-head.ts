@@ -1,9 +1,12 @@
 import { setCookieToVisitor } from './cookies.ts'
-import type { Door, LocalTarget } from './door.ts'
+import { type Door, type LocalTarget, targetAs } from './door.ts'
 import { endsHere, type Fields, firstOf } from './fields.ts'
 import { linkToVisitor, refreshToVisitor, toVisitor } from './references.ts'
 
-/** Fields that speak for a whole origin. On the path door that origin is not the tunnel's, so none of them leaves. */
+/**
+ * Fields that speak for a whole origin or host name. On the path door the origin is not the tunnel's alone, on the port
+ * door the host name is not, nor the origin for ever, as ports are used again: none of them leaves there.
+ */
 const ORIGIN_WIDE: ReadonlySet<string> = new Set([
   'accept-ch',
   'alt-svc',
@@ -26,19 +29,20 @@ const SANDBOX =
   'allow-presentation allow-scripts allow-top-navigation-by-user-activation'
 
 /**
- * How much of a URL other sites may see. The path door's URL holds the token, so its floor is higher.
- * The sets are what is at least as strict.
+ * How much of a URL other sites may see: less where it holds the token. No higher, because the path door needs to see
+ * where an escaped request came from. The sets are what is at least as strict.
  */
 const REFERRER_FLOOR = {
-  host: {
+  plain: {
     policy: 'strict-origin-when-cross-origin',
     stricter: new Set(['no-referrer', 'same-origin', 'strict-origin', 'strict-origin-when-cross-origin']),
   },
-  path: { policy: 'same-origin', stricter: new Set(['no-referrer', 'same-origin']) },
+  secret: { policy: 'same-origin', stricter: new Set(['no-referrer', 'same-origin']) },
 } as const
 
 export interface AnswerContext {
   door: Door
+  /** The service's local address. */
   target: LocalTarget
   status: number
   /** Whether the visitor gets the body in chunks, so that trailers may be announced. */
@@ -54,16 +58,19 @@ export interface AnswerContext {
 export function rewriteResponse(answer: Fields, context: AnswerContext): Fields {
   const { door } = context
   const policyStays = isPolicyStrictEnough(firstOf(answer, 'referrer-policy'), door)
-  const cors = door.sandboxed && context.requestOrigin === 'null'
+  const cors = door.pages === 'sandbox' && context.requestOrigin === 'null'
   const fields = passOn(answer, context, (lower) => {
     if (lower === 'referrer-policy') return policyStays
     if (lower === 'content-length') return context.status !== 204
     if (lower === 'trailer') return context.chunked
     return !(cors && lower.startsWith('access-control-'))
   })
-  if (!policyStays) fields.push('Referrer-Policy', REFERRER_FLOOR[door.kind].policy)
+  if (!policyStays) fields.push('Referrer-Policy', floorOf(door).policy)
   fields.push('X-Robots-Tag', 'noindex')
-  if (door.kind === 'path') fields.push('Content-Security-Policy', SANDBOX)
+  // What a browser kept of the tunnel that had this port before is not taken for this one's.
+  if (door.kind === 'port') fields.push('Vary', 'Cookie')
+  if (door.pages === 'sandbox' || door.pages === 'elsewhere') fields.push('Content-Security-Policy', SANDBOX)
+  if (door.setCookie !== undefined) fields.push('Set-Cookie', door.setCookie)
   if (cors) fields.push('Access-Control-Allow-Origin', 'null', 'Access-Control-Expose-Headers', '*')
   return fields
 }
@@ -75,13 +82,14 @@ export function rewriteInterim(answer: Fields, context: AnswerContext): Fields {
 
 function passOn(answer: Fields, context: AnswerContext, passes: (lowerName: string) => boolean): Fields {
   const dropped = endsHere(answer)
-  const withheld = context.door.kind === 'path' ? ORIGIN_WIDE : NAME_WIDE
+  const target = targetAs(context.door, context.target)
+  const withheld = context.door.kind === 'host' ? NAME_WIDE : ORIGIN_WIDE
   const fields: Fields = []
   for (let i = 0; i < answer.length; i += 2) {
     const name = answer[i] ?? ''
     const lower = name.toLowerCase()
     if (dropped(lower) || withheld.has(lower) || !passes(lower)) continue
-    const value = rewriteValue(lower, answer[i + 1] ?? '', context)
+    const value = rewriteValue(lower, answer[i + 1] ?? '', context.door, target)
     if (value !== undefined) fields.push(name, value)
   }
   return fields
@@ -112,7 +120,7 @@ const NEVER_TRAILERS: ReadonlySet<string> = new Set([
   'trailer',
 ])
 
-function rewriteValue(lower: string, value: string, { door, target }: AnswerContext): string | undefined {
+function rewriteValue(lower: string, value: string, door: Door, target: LocalTarget): string | undefined {
   switch (lower) {
     case 'location':
     case 'content-location':
@@ -122,7 +130,7 @@ function rewriteValue(lower: string, value: string, { door, target }: AnswerCont
     case 'link':
       return linkToVisitor(value, door, target)
     case 'set-cookie':
-      return setCookieToVisitor(value, door.prefix)
+      return setCookieToVisitor(value, door)
     default:
       return value
   }
@@ -131,5 +139,9 @@ function rewriteValue(lower: string, value: string, { door, target }: AnswerCont
 /** Browsers take the last policy they know of a list. */
 function isPolicyStrictEnough(policy: string | undefined, door: Door): boolean {
   const last = policy?.split(',').at(-1)?.trim().toLowerCase()
-  return last !== undefined && (REFERRER_FLOOR[door.kind].stricter as ReadonlySet<string>).has(last)
+  return last !== undefined && (floorOf(door).stricter as ReadonlySet<string>).has(last)
+}
+
+function floorOf({ prefix }: Door) {
+  return prefix === '' ? REFERRER_FLOOR.plain : REFERRER_FLOOR.secret
 }

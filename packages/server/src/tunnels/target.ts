@@ -43,6 +43,11 @@ export function splitTunnelPath(path: string): { token: string; rest: string } |
   return token === undefined ? undefined : { token, rest }
 }
 
+/** A path below a door's prefix, which starts with a slash even if the visitor left it out. */
+export function withSlash(rest: string): string {
+  return rest.startsWith('/') ? rest : `/${rest}`
+}
+
 export interface HostName {
   /** Lower case; an IPv6 address keeps its brackets. */
   name: string
@@ -59,7 +64,7 @@ export function parseHost(raw: string): HostName | undefined {
   return { name: name.toLowerCase(), port: port === undefined ? undefined : Number(port) }
 }
 
-/** Whether a host name, as URLs write it, is the machine's own. */
+/** A name or address of the machine that it is used on. */
 export function isLoopback(name: string): boolean {
   return name === 'localhost' || name === '[::1]' || /^127(\.\d{1,3}){3}$/.test(name)
 }

@@ -1,5 +1,5 @@
 import { readFile, stat } from 'node:fs/promises'
-import { createSecureContext, type Server } from 'node:tls'
+import { createSecureContext } from 'node:tls'
 import type { Log } from '@cyberun/link/log'
 
 export interface TlsFiles {
@@ -28,10 +28,10 @@ export async function readCertificate({ certFile, keyFile }: TlsFiles): Promise<
 }
 
 /**
- * Serves new connections with the files' new content soon after they changed; what is open goes on. Files that do not
+ * Hands over the files' new content soon after they changed, for new connections; what is open goes on. Files that do not
  * fit together (between the two writes of a renewal, say) change nothing. The returned function stops looking.
  */
-export function reloadOnChange(server: Server, files: TlsFiles, log: Log): () => void {
+export function reloadOnChange(serve: (certificate: Certificate) => void, files: TlsFiles, log: Log): () => void {
   let served = versionOf(files)
   const look = async (): Promise<void> => {
     const before = await served
@@ -39,7 +39,7 @@ export function reloadOnChange(server: Server, files: TlsFiles, log: Log): () =>
     if (version === before) return
     served = Promise.resolve(version)
     try {
-      server.setSecureContext(await readCertificate(files))
+      serve(await readCertificate(files))
       log.info({ cert_file: files.certFile }, 'edge.tls_reloaded')
     } catch (error) {
       log.warn({ error, cert_file: files.certFile }, 'edge.tls_reload_failed')

@@ -8,6 +8,7 @@ export class TunnelSet implements TunnelIndex {
   // A map's own hash is seeded, so how long looking takes tells nothing about a secret that is nearly right.
   readonly #byToken = new Map<string, OpenTunnel>()
   readonly #byLabel = new Map<string, OpenTunnel>()
+  readonly #byEdgePort = new Map<number, OpenTunnel>()
   readonly #byAdminToken = new Map<string, OpenTunnel>()
 
   get size(): number {
@@ -34,6 +35,15 @@ export class TunnelSet implements TunnelIndex {
     return this.#byLabel.get(label)
   }
 
+  byEdgePort(port: number): OpenTunnel | undefined {
+    return this.#byEdgePort.get(port)
+  }
+
+  /** Ports of the port doors. */
+  edgePorts(): number[] {
+    return [...this.#byEdgePort.keys()]
+  }
+
   /** By the SHA-256 of an admin token, hex. */
   byAdminTokenHash(hash: string): OpenTunnel | undefined {
     return this.#byAdminToken.get(hash)
@@ -47,6 +57,7 @@ export class TunnelSet implements TunnelIndex {
     this.#bySession.set(facts.sessionId, tunnel)
     this.#byToken.set(facts.token, tunnel)
     this.#byLabel.set(facts.label, tunnel)
+    if (facts.edgePort !== null) this.#byEdgePort.set(facts.edgePort, tunnel)
     this.#byAdminToken.set(facts.adminTokenHash, tunnel)
   }
 
@@ -65,6 +76,7 @@ export class TunnelSet implements TunnelIndex {
   #forgetWays({ facts }: OpenTunnel): void {
     this.#byToken.delete(facts.token)
     this.#byLabel.delete(facts.label)
+    if (facts.edgePort !== null) this.#byEdgePort.delete(facts.edgePort)
     this.#byAdminToken.delete(facts.adminTokenHash)
   }
 }

@@ -14,6 +14,7 @@ import {
   closeTunnel,
   extendTunnel,
   insertTunnel,
+  lastEdgePort,
   listOpenTunnels,
   noteTunnelUse,
   replaceTunnelSecrets,
@@ -24,9 +25,11 @@ import {
 } from '../store/tunnels.ts'
 import type { TunnelIndex } from './doors.ts'
 import { OpenTunnel } from './open-tunnel.ts'
-import { probeTarget } from './probe.ts'
+import type { EdgeAddress } from './path-pages.ts'
+import type { PortDoors } from './port-doors.ts'
+import { checkService } from './service-check.ts'
 import { TunnelSet } from './tunnel-set.ts'
-import { type EdgeAddress, openedView, tunnelUrl, tunnelView } from './tunnel-view.ts'
+import { openedView, tunnelUrl, tunnelView } from './tunnel-view.ts'
 
 export interface TunnelsOptions {
   store: Store
@@ -39,10 +42,9 @@ export interface TunnelsOptions {
   } & Pick<Agents, 'holdTunnel'>
   routing: Routing
   secret: ServerSecret
-  /** The edge's public address without a slash at its end; asked for when a tunnel's URL is shown. */
-  edgeUrl: () => string
-  /** Below it each tunnel has a host of its own. */
-  tunnelDomain: string
+  /** Asked for when a tunnel's URL is shown. */
+  edge: () => EdgeAddress
+  portDoors: Pick<PortDoors, 'take' | 'release' | 'continueAfter'>
 }
 
 /** Who opens or closes. */
@@ -78,8 +80,6 @@ export interface AdminTunnel {
   teamId: string
   agentId: string
   openedByUserId: string
-  /** Tells that somebody is at work there by other ways than a visit. */
-  noteInput(now: number): void
   /** Aborts when the tunnel ends, and when its admin token does. */
   closed: AbortSignal
 }
@@ -115,6 +115,7 @@ export class Tunnels implements TunnelIndex {
   static async start(options: TunnelsOptions): Promise<Tunnels> {
     const tunnels = new Tunnels(options)
     for (const record of await listOpenTunnels(options.store)) tunnels.#restore(record)
+    options.portDoors.continueAfter(await lastEdgePort(options.store))
     tunnels.#listen()
     return tunnels
   }
@@ -127,13 +128,20 @@ export class Tunnels implements TunnelIndex {
     return this.#open.byLabel(label)
   }
 
+  byEdgePort(port: number): OpenTunnel | undefined {
+    return this.#open.byEdgePort(port)
+  }
+
+  edgePorts(): number[] {
+    return this.#open.edgePorts()
+  }
+
   /** The tunnel whose admin token has this SHA-256, hex. */
   findByAdminToken(tokenHash: string): AdminTunnel | undefined {
     const tunnel = this.#open.byAdminTokenHash(tokenHash)
     if (!tunnel) return undefined
     const { sessionId, teamId, agentId, openedByUserId } = tunnel.facts
-    const noteInput = (now: number): void => tunnel.activity.use(now)
-    return { sessionId, teamId, agentId, openedByUserId, noteInput, closed: tunnel.closed }
+    return { sessionId, teamId, agentId, openedByUserId, closed: tunnel.closed }
   }
 
   /** Throws `not_found` for a session that is closed, of another agent or of another team. */
@@ -155,7 +163,7 @@ export class Tunnels implements TunnelIndex {
     request: OpenTunnelBody,
     signal: AbortSignal,
   ): Promise<OpenedTunnel> {
-    const { agents, routing, store, secret, now, log } = this.#options
+    const { agents, routing, store, secret, portDoors, edge, now, log } = this.#options
     const path = agents.get(teamId, agentId) === undefined ? undefined : routing.pathTo(teamId, agentId)
     if (!path) {
       await this.#requireAgent(teamId, agentId)
@@ -167,11 +175,12 @@ export class Tunnels implements TunnelIndex {
     if (this.#open.ofAgent(teamId, agentId).length >= MAX_PER_AGENT) {
       throw new ApiError('conflict', `The agent has ${MAX_PER_AGENT} open tunnels: close one first.`)
     }
-    await probeTarget(path, request.target_port, signal)
+    const keys = newKeys()
+    const { warnings, ...service } = await checkService(path, request, `/tunnel/${keys.token}`, signal)
 
     const sessionId = uuidv7()
-    const keys = newKeys()
     const at = now()
+    const edgePort = request.tunnel_protocol === 'http' ? ((await portDoors.take()) ?? null) : null
     const record: TunnelRecord = {
       sessionId,
       teamId,
@@ -188,16 +197,20 @@ export class Tunnels implements TunnelIndex {
       idleTimeoutMs: request.idle_timeout_s * 1000,
       bytesIn: 0,
       bytesOut: 0,
-      profile: request.profile ?? 'generic',
-      hostPolicy: request.host_policy ?? 'rewrite',
+      ...service,
       pathMode: request.path_mode,
-      edgePort: null,
+      edgePort,
     }
-    await store.transaction(async (sql) => {
-      await insertTunnel(sql, record)
-      const detail = { agent_id: agentId, target_port: record.targetPort, tunnel_protocol: record.protocol }
-      await appendAudit(sql, auditOf(record, at, actorOf(caller), 'tunnel.opened', detail))
-    })
+    try {
+      await store.transaction(async (sql) => {
+        await insertTunnel(sql, record)
+        const detail = { agent_id: agentId, target_port: record.targetPort, tunnel_protocol: record.protocol }
+        await appendAudit(sql, auditOf(record, at, actorOf(caller), 'tunnel.opened', detail))
+      })
+    } catch (error) {
+      if (edgePort !== null) portDoors.release(edgePort)
+      throw error
+    }
     const tunnel = this.#add(record, keys.token)
     // A right that ended since the caller was let in is noticed here, not by the first visitor.
     await this.#sweepNow()
@@ -208,7 +221,9 @@ export class Tunnels implements TunnelIndex {
       { session_id: sessionId, team_id: teamId, agent_id: agentId, target_port: record.targetPort },
       'tunnel.opened',
     )
-    return openedView(tunnel, keys.adminToken, this.#edge, now())
+    const answer = openedView(tunnel, keys.adminToken, edge(), now(), warnings)
+    for (const warning of answer.warning_list) log.warn({ session_id: sessionId, warning }, 'tunnel.warning')
+    return answer
   }
 
   /** Throws `not_found` for an agent the team never had. */
@@ -216,7 +231,7 @@ export class Tunnels implements TunnelIndex {
     await this.#requireAgent(teamId, agentId)
     const open = this.#open.ofAgent(teamId, agentId)
     const newest = open.at(-1)
-    const edge = this.#edge
+    const edge = this.#options.edge()
     const now = this.#options.now()
     return {
       is_active: newest !== undefined,
@@ -247,7 +262,7 @@ export class Tunnels implements TunnelIndex {
     const tunnel = this.find(teamId, agentId, sessionId)
     const at = now()
     const idleTimeoutMs = idle_timeout_s === undefined ? tunnel.facts.idleTimeoutMs : idle_timeout_s * 1000
-    const lastActivityAt = extend ? at : tunnel.activity.lastUsedAt(at)
+    const lastActivityAt = extend ? at : tunnel.activeAt(at)
     const isOpen = await store.transaction(async (sql) => {
       if (!(await extendTunnel(sql, sessionId, { lastActivityAt, idleTimeoutMs }))) return false
       const detail = { agent_id: agentId, idle_timeout_s: idleTimeoutMs / 1000, extend: extend === true }
@@ -258,7 +273,7 @@ export class Tunnels implements TunnelIndex {
     const current = isOpen ? this.find(teamId, agentId, sessionId) : tunnel
     if (!isOpen) throw new ApiError('not_found', 'There is no such tunnel: it may have been closed already.')
     current.facts.idleTimeoutMs = idleTimeoutMs
-    if (extend) current.activity.use(at)
+    if (extend) current.use(at)
     log.info(
       { session_id: sessionId, team_id: teamId, agent_id: agentId, idle_timeout_ms: idleTimeoutMs },
       'tunnel.extended',
@@ -290,13 +305,14 @@ export class Tunnels implements TunnelIndex {
     if (!isReplaced) throw new ApiError('conflict', 'The tunnel has just been revoked by another call.')
     const tunnel = new OpenTunnel(
       { ...before.facts, ...secrets, token: keys.token, visitSecret: this.#visitSecret(sessionId, keys.token) },
-      { bytesIn: before.bytesIn, bytesOut: before.bytesOut, lastActivityAt: at },
+      before,
     )
     // Found no more, then ended: nobody gets in between.
     this.#open.add(tunnel)
     before.close()
+    tunnel.use(at)
     log.info({ session_id: sessionId, team_id: teamId, agent_id: agentId }, 'tunnel.revoked')
-    return openedView(tunnel, keys.adminToken, this.#edge, now())
+    return openedView(tunnel, keys.adminToken, this.#options.edge(), now())
   }
 
   /** Ends every visit and writes the last figures down; the tunnels stay open in the store. */
@@ -306,7 +322,7 @@ export class Tunnels implements TunnelIndex {
     const open = this.#open.all()
     for (const tunnel of open) tunnel.close()
     for (const release of this.#holds.values()) release()
-    await this.#noteUse(open, this.#options.now())
+    await this.#noteUse(open)
     this.#open.clear()
     this.#holds.clear()
   }
@@ -315,11 +331,6 @@ export class Tunnels implements TunnelIndex {
     if (this.#options.agents.get(teamId, agentId) !== undefined) return
     if (await agentExists(this.#options.store, teamId, agentId)) return
     throw new ApiError('not_found', 'There is no such agent in this team.')
-  }
-
-  get #edge(): EdgeAddress {
-    const { edgeUrl, tunnelDomain } = this.#options
-    return { url: edgeUrl(), tunnelDomain }
   }
 
   /** What the visit cookie holds: whoever has it knows the token, and cannot tell it. */
@@ -386,14 +397,11 @@ export class Tunnels implements TunnelIndex {
     const inForce = await tunnelsInForce(this.#options.store, now)
     for (const tunnel of open) {
       if (!inForce.has(tunnel.facts.sessionId)) await this.#close(tunnel, 'revoked', 'server')
-      else if (now > tunnel.expiresAt(now)) await this.#close(tunnel, 'idle', 'server')
+      else if (now - tunnel.activeAt(now) > tunnel.facts.idleTimeoutMs) await this.#close(tunnel, 'idle', 'server')
     }
     if (now - this.#notedAt < NOTE_MS) return
     this.#notedAt = now
-    await this.#noteUse(
-      this.#open.all().filter((tunnel) => tunnel.seenAt(now) > now - NOTE_MS),
-      now,
-    )
+    await this.#noteUse(this.#open.all().filter((tunnel) => tunnel.activeAt(now) > now - NOTE_MS))
   }
 
   async #close(tunnel: OpenTunnel, cause: CloseCause, actor: string): Promise<void> {
@@ -403,6 +411,7 @@ export class Tunnels implements TunnelIndex {
     tunnel.close()
     this.#holds.get(sessionId)?.()
     this.#holds.delete(sessionId)
+    if (tunnel.facts.edgePort !== null) this.#options.portDoors.release(tunnel.facts.edgePort)
     const closing = { tunnel, cause, actor, at: this.#options.now() }
     this.#unwritten.add(closing)
     await this.#writeClosed(closing)
@@ -413,7 +422,7 @@ export class Tunnels implements TunnelIndex {
     const { sessionId, teamId, agentId } = tunnel.facts
     const { store, log, bus } = this.#options
     await store.transaction(async (sql) => {
-      if (!(await closeTunnel(sql, useOf(tunnel, at), at))) return
+      if (!(await closeTunnel(sql, useOf(tunnel), at))) return
       await appendAudit(sql, auditOf(tunnel.facts, at, actor, 'tunnel.closed', { agent_id: agentId, cause }))
     })
     if (!this.#unwritten.delete(closing)) return
@@ -421,8 +430,8 @@ export class Tunnels implements TunnelIndex {
     bus.publish('tunnel.closed', { sessionId })
   }
 
-  async #noteUse(tunnels: readonly OpenTunnel[], now: number): Promise<void> {
-    for (const tunnel of tunnels) await noteTunnelUse(this.#options.store, useOf(tunnel, now))
+  async #noteUse(tunnels: readonly OpenTunnel[]): Promise<void> {
+    for (const tunnel of tunnels) await noteTunnelUse(this.#options.store, useOf(tunnel))
   }
 }
 
@@ -448,9 +457,9 @@ function secretsOf(secret: ServerSecret, sessionId: string, { token, adminToken,
   }
 }
 
-function useOf(tunnel: OpenTunnel, now: number): TunnelUse {
-  const { facts, activity, bytesIn, bytesOut } = tunnel
-  return { sessionId: facts.sessionId, lastActivityAt: activity.lastUsedAt(now), bytesIn, bytesOut }
+function useOf(tunnel: OpenTunnel): TunnelUse {
+  const { facts, lastActivityAt, bytesIn, bytesOut } = tunnel
+  return { sessionId: facts.sessionId, lastActivityAt, bytesIn, bytesOut }
 }
 
 /** Who did something, as audit records name them. */

@@ -63,6 +63,8 @@ type Phase = 'fresh' | 'idle' | 'head' | 'serving' | 'draining' | 'closing' | 'o
  */
 export class VisitorConnection implements PumpEvents, RequestSink {
   readonly socket: PumpSocket
+  /** The port door's port, when it came to one. */
+  readonly edgePort: number | undefined
   /** Writes to the visitor, for whoever serves. */
   readonly answer: AnswerWriter
   readonly #host: ConnectionHost
@@ -88,8 +90,9 @@ export class VisitorConnection implements PumpEvents, RequestSink {
   #progress = { mark: 0, at: 0 }
   #wasHeard = false
 
-  constructor(socket: PumpSocket, host: ConnectionHost) {
+  constructor(socket: PumpSocket, host: ConnectionHost, edgePort?: number) {
     this.socket = socket
+    this.edgePort = edgePort
     this.answer = new AnswerWriter(socket, CONNECTION_LIMITS.keepAliveMs)
     this.#host = host
     this.#since = host.now()

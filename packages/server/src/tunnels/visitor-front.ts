@@ -53,9 +53,9 @@ export class VisitorFront implements ConnectionHost {
     this.#context = { now: options.now, hop: options.hop, log: options.log }
   }
 
-  /** Serves a connection that was just made. */
-  accept(socket: PumpSocket): void {
-    const connection = new VisitorConnection(socket, this)
+  /** Serves a connection that was just made; `edgePort` when it came to that port door. */
+  accept(socket: PumpSocket, edgePort?: number): void {
+    const connection = new VisitorConnection(socket, this, edgePort)
     this.#connections.add(connection)
     socket.listen(connection)
   }
@@ -138,7 +138,7 @@ export class VisitorFront implements ConnectionHost {
     if (listOf(checked.fields, HOP_FIELD.toLowerCase()).includes(this.#options.hop)) {
       return new Refusal('loop_detected', 'the service behind this tunnel leads back to this server')
     }
-    const arrival = this.#arrivalOf(connection.socket, checked)
+    const arrival = this.#arrivalOf(connection, checked)
     const found = findDoor(checked, arrival, this.#options.tunnels, this.#options.doors)
     if (!('tunnel' in found)) return found
     const foreign = checkOrigin(checked, found.door)
@@ -153,12 +153,13 @@ export class VisitorFront implements ConnectionHost {
     return { checked, routed: found, visitor: { address, userAgent, scheme, host, port } }
   }
 
-  #arrivalOf(socket: PumpSocket, checked: CheckedRequest): Arrival {
+  #arrivalOf({ socket, edgePort }: VisitorConnection, checked: CheckedRequest): Arrival {
     const { name, port } = checked.host
     return {
       scheme: this.#schemeOf(socket, checked),
       host: port === undefined ? name : `${name}:${port}`,
       localAddress: socket.localAddress ?? '',
+      edgePort,
     }
   }
 

@@ -16,6 +16,7 @@ import { Tasks } from '../../src/tasks/tasks.ts'
 import { Inspectors } from '../../src/tunnels/inspectors.ts'
 import { Tunnels } from '../../src/tunnels/tunnels.ts'
 import { Workflows } from '../../src/workflows/workflows.ts'
+import { edgeAddress, noPortDoors } from '../tunnels/bed.ts'
 import { AGENT, controlWith } from './doubles.ts'
 import { ECHO_WORKFLOW } from './task-requests.ts'
 
@@ -98,8 +99,8 @@ export async function teamWorld(): Promise<TeamWorld> {
     ...{ store, bus, log, now, secret },
     agents: { get: agents.get, holdTunnel: () => () => {} },
     routing: { pathTo: () => path },
-    edgeUrl: () => 'http://127.0.0.1:8788',
-    tunnelDomain: 'localhost',
+    portDoors: noPortDoors(),
+    edge: () => edgeAddress('http://127.0.0.1:8788', 'localhost'),
   })
   const workflows = new Workflows({ store, now })
   const tasks = new Tasks({

@@ -6,6 +6,8 @@ import { createLog } from '@cyberun/link/log'
 import type { Routing } from '../../src/routing/routing.ts'
 import { type Edge, type EdgeOptions, startEdge } from '../../src/tunnels/edge.ts'
 import { OpenTunnel, type TunnelFacts } from '../../src/tunnels/open-tunnel.ts'
+import type { EdgeAddress } from '../../src/tunnels/path-pages.ts'
+import { PortDoors } from '../../src/tunnels/port-doors.ts'
 import { createVisitorAddress } from '../../src/visitor-address.ts'
 
 /** An edge, and a link to an "agent" that dials whatever port a stream names: real sockets, no store, no keys. */
@@ -36,7 +38,11 @@ export async function startBed(options: Partial<EdgeOptions> = {}): Promise<Bed>
     tunnels: {
       byToken: (token) => [...tunnels].find(({ facts }) => facts.token === token),
       byLabel: (label) => [...tunnels].find((tunnel) => tunnel.facts.label === label),
+      byEdgePort: (port) => [...tunnels].find(({ facts }) => facts.edgePort === port),
+      edgePorts: () => [],
     },
+    pathPages: 'sandbox',
+    portDoors: noPortDoors(),
     hop: 'gw-test',
     log: SILENT,
     now: Date.now,
@@ -81,6 +87,17 @@ export async function startBed(options: Partial<EdgeOptions> = {}): Promise<Bed>
     close: closeTunnel,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   }
+}
+
+/** For an edge without port doors. */
+export function noPortDoors(): PortDoors {
+  return new PortDoors({ range: undefined, host: '127.0.0.1', log: SILENT })
+}
+
+/** An edge as whoever names its tunnels' addresses sees it: plain, no port doors, pages in a sandbox. */
+export function edgeAddress(url: string, tunnelDomain: string): EdgeAddress {
+  const hasPortRange = false
+  return { url, tunnelDomain, pathPages: 'sandbox', listenerScheme: 'http', openPorts: new Set(), hasPortRange }
 }
 
 /** Ports that the agent of these tests refuses as its owner's rule would. */

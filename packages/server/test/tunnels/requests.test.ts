@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type Arrival, findDoor, type TunnelIndex } from '../../src/tunnels/doors.ts'
+import { hostDoor } from '../../src/tunnels/door.ts'
+import { type Arrival, type DoorSettings, findDoor, type TunnelIndex } from '../../src/tunnels/doors.ts'
 import { type Fields, formatHead } from '../../src/tunnels/fields.ts'
 import { OpenTunnel, type TunnelFacts } from '../../src/tunnels/open-tunnel.ts'
 import { Refusal } from '../../src/tunnels/refusal.ts'
@@ -27,9 +28,13 @@ const tunnel = new OpenTunnel(facts, { bytesIn: 0, bytesOut: 0, lastActivityAt: 
 const tunnels: TunnelIndex = {
   byToken: (token) => (token === TOKEN ? tunnel : undefined),
   byLabel: (label) => (label === tunnel.facts.label ? tunnel : undefined),
+  byEdgePort: (port) => (port === tunnel.facts.edgePort ? tunnel : undefined),
 }
-const settings = { tunnelDomain: 'tunnels.example.org', publicHost: 'edge.example.org' }
-const arrival = (host: string): Arrival => ({ scheme: 'https', host, localAddress: '10.0.0.1' })
+const settings: DoorSettings = {
+  ...{ tunnelDomain: 'tunnels.example.org', publicHost: 'edge.example.org' },
+  ...{ pathPages: 'sandbox', listenerScheme: 'https', openPorts: new Set() },
+}
+const arrival = (host: string): Arrival => ({ scheme: 'https', host, localAddress: '10.0.0.1', edgePort: undefined })
 
 /** What the checks say of a GET of / with these changes. */
 const check = ({ early = 0, ...changes }: Partial<RequestHead> & { early?: number }) =>
@@ -138,7 +143,7 @@ test('no request makes the checks throw, and one that passes can be written as o
     fc.property(raw, (sent) => {
       const checked = check(sent)
       if (checked instanceof Refusal) return
-      const door = { kind: 'host', prefix: '', origin: 'https://a', sandboxed: false } as const
+      const door = hostDoor(tunnel, { scheme: 'https', host: 'a' })
       const visitor = { address: '1.2.3.4', userAgent: '', scheme: 'https', host: 'a', port: 443 } as const
       const head = rewriteRequest(checked, checked.path, door, tunnel.target, visitor, 'gw')
       const text = formatHead('GET / HTTP/1.1', head.fields)

@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { cookieToService, setCookieToVisitor } from '../../src/tunnels/cookies.ts'
-import { type Door, localTarget } from '../../src/tunnels/door.ts'
+import { type Door, type DoorTunnel, hostDoor, localTarget, pathDoor, portDoor } from '../../src/tunnels/door.ts'
 import { type Fields, formatHead, valuesOf } from '../../src/tunnels/fields.ts'
 import { refreshToVisitor, toVisitor } from '../../src/tunnels/references.ts'
 import { Refusal } from '../../src/tunnels/refusal.ts'
@@ -10,9 +9,18 @@ import { rewriteRequest, rewriteRequestTrailers } from '../../src/tunnels/reques
 import { rewriteInterim, rewriteResponse, rewriteTrailers } from '../../src/tunnels/response-head.ts'
 
 const target = localTarget(8188)
-const host: Door = { kind: 'host', prefix: '', origin: 'https://abc.example.org', sandboxed: false }
-const path: Door = { kind: 'path', prefix: '/tunnel/TOKEN', origin: 'https://edge.example.org', sandboxed: false }
-const sandbox: Door = { ...path, sandboxed: true }
+const LABEL = '0123456789abcdef0123456789abcdef'
+const tunnel = (changes: Partial<DoorTunnel['facts']> = {}): DoorTunnel => ({
+  facts: { label: LABEL, hostPolicy: 'rewrite', pathMode: 'strip', ...changes },
+  pathPrefix: '/tunnel/TOKEN',
+})
+const atHost = { scheme: 'https', host: 'abc.example.org' } as const
+const atEdge = { scheme: 'https', host: 'edge.example.org' } as const
+const host = hostDoor(tunnel(), atHost)
+const path = pathDoor(tunnel(), atEdge, 'elsewhere')
+const sandbox = pathDoor(tunnel(), atEdge, 'sandbox')
+const open = pathDoor(tunnel(), atEdge, 'open')
+const port = portDoor(tunnel(), { scheme: 'https', host: 'edge.example.org:9000' })
 const visitor = { address: '192.0.2.7', userAgent: '', scheme: 'https', host: 'abc.example.org', port: 443 } as const
 
 function checked(fields: Fields, method = 'GET'): CheckedRequest {
@@ -109,6 +117,47 @@ describe('fields of a request, as the service gets them', () => {
   })
 })
 
+describe('a service that is told the visitor’s own address', () => {
+  const fieldsAt = (door: Door, fields: Fields): Fields =>
+    rewriteRequest(checked(fields), '/x', door, target, visitor, 'gw-1').fields
+  const shared = tunnel({ hostPolicy: 'preserve' })
+
+  test('gets Host, Origin and Referer as they were sent', () => {
+    const door = hostDoor(shared, atHost)
+    const sent = ['Origin', 'https://abc.example.org', 'Referer', 'https://abc.example.org/a?b']
+    expect(fieldsAt(door, sent).slice(0, 6)).toEqual(['Host', 'abc.example.org', ...sent])
+    expect(toBrowser(['Location', 'http://abc.example.org/a'], door)).toContain('https://abc.example.org/a')
+    expect(toBrowser(['Location', 'http://localhost:8188/a'], door)).toContain('https://abc.example.org/a')
+  })
+
+  test('is not shown the token at the path door, and takes a sandboxed page for its own', () => {
+    const door = pathDoor(shared, atEdge, 'sandbox')
+    const fields = fieldsAt(door, ['Origin', 'null', 'Referer', 'https://edge.example.org/tunnel/TOKEN/a?b'])
+    expect(fields.slice(0, 6)).toEqual([
+      ...['Host', 'edge.example.org', 'Origin', 'https://edge.example.org'],
+      ...['Referer', 'https://edge.example.org/a?b'],
+    ])
+    const location = ['Location', 'http://edge.example.org/a']
+    expect(toBrowser(location, door)).toContain('https://edge.example.org/tunnel/TOKEN/a')
+  })
+})
+
+test('a service that was started with the prefix as its base path is told it, on every door', () => {
+  const based = tunnel({ pathMode: 'keep' })
+  const doors = [hostDoor(based, atHost), portDoor(based, atHost), pathDoor(based, atHost, 'open')]
+  for (const door of doors) {
+    const sent = ['Referer', 'https://abc.example.org/tunnel/TOKEN/a']
+    const { fields, target: asked } = rewriteRequest(checked(sent), '/tunnel/TOKEN/x', door, target, visitor, 'gw-1')
+    expect(asked).toBe('/tunnel/TOKEN/x')
+    expect(valuesOf(fields, 'referer')).toEqual(['http://localhost:8188/tunnel/TOKEN/a'])
+    expect(valuesOf(fields, 'x-forwarded-prefix')).toEqual(['/tunnel/TOKEN'])
+    const answer = toBrowser(['Location', '/tunnel/TOKEN/lab', 'Set-Cookie', 'a=1; Path=/tunnel/TOKEN/'], door)
+    expect(valuesOf(answer, 'location')).toEqual(['/tunnel/TOKEN/lab'])
+    expect(valuesOf(answer, 'set-cookie')[0]).toMatch(/a=1; Path=\/tunnel\/TOKEN\/$/)
+    expect(valuesOf(answer, 'referrer-policy'), 'its URL holds the token').toEqual(['same-origin'])
+  }
+})
+
 const FLOOR = {
   host: ['Referrer-Policy', 'strict-origin-when-cross-origin', 'X-Robots-Tag', 'noindex'],
   path: ['Referrer-Policy', 'same-origin', 'X-Robots-Tag', 'noindex'],
@@ -152,7 +201,7 @@ describe('fields of an answer, as the visitor gets them', () => {
       'Set-Cookie',
       ['Set-Cookie', 'a=1; Path=/x; Domain=localhost; HttpOnly'],
       ['Set-Cookie', 'a=1; Path=/x; HttpOnly'],
-      ['Set-Cookie', 'a=1; Path=/tunnel/TOKEN/x; HttpOnly'],
+      ['Set-Cookie', `cyberun.${LABEL}.a=1; Path=/tunnel/TOKEN/x; HttpOnly`],
     ],
     [
       'a planted cookie of ours',
@@ -174,6 +223,18 @@ describe('fields of an answer, as the visitor gets them', () => {
     expect(got.at(-2)).toBe('Content-Security-Policy')
     expect(got.at(-1)).toMatch(/^sandbox /)
     expect(got.at(-1)).not.toContain('allow-same-origin')
+  })
+
+  test('the port door drops what speaks for its host name, and lets no other tunnel’s pages be taken from a cache', () => {
+    const wide = ['Clear-Site-Data', '"*"', 'NEL', '{}', 'Strict-Transport-Security', 'max-age=1', 'Vary', 'Accept']
+    const got = toBrowser([...wide, 'Location', '/a'], port)
+    expect(got).toEqual(['Vary', 'Accept', 'Location', '/a', ...FLOOR.host, 'Vary', 'Cookie'])
+  })
+
+  test('pages that the operator let out of the sandbox have none', () => {
+    expect(toBrowser([], open)).toEqual(FLOOR.path)
+    expect(toBrowser([], open, 'null')).toEqual(FLOOR.path)
+    expect(toBrowser([], { ...open, setCookie: 'a=1' })).toEqual([...FLOOR.path, 'Set-Cookie', 'a=1'])
   })
 
   test('a stricter Referrer-Policy stays, a weaker one does not', () => {
@@ -232,17 +293,6 @@ test('references', () => {
   expect(refreshToVisitor('5', path, target)).toBe('5')
 })
 
-test('cookies on the path door', () => {
-  const out = (value: string) => setCookieToVisitor(value, '/tunnel/TOKEN')
-  expect(out('a=1')).toBe('a=1')
-  expect(out('a=1; PATH=/; domain=x; Secure')).toBe('a=1; PATH=/tunnel/TOKEN/; Secure')
-  expect(out('a=1; Path=relative')).toBe('a=1; Path=relative')
-  expect(out('a=1;Domain')).toBe('a=1')
-  expect(out('__Host-a=1; Path=/; Secure')).toBe('cyberun.host.a=1; Path=/tunnel/TOKEN/; Secure')
-  expect(cookieToService('cyberun.host.a=1; b=2', true)).toBe('__Host-a=1; b=2')
-  expect(cookieToService('cyberun.host.a=1', false)).toBe('cyberun.host.a=1')
-})
-
 test('no field leaves its line, whatever its name and value', () => {
   const text = fc.string({
     unit: fc.constantFrom('a', '\r', '\n', '\0', ' ', ':', '\x7f', '\xff', 'Ā', '\t'),
@@ -287,7 +337,7 @@ test('any fields: what is added is there once, what ends here is gone, the rest 
   fc.assert(
     fc.property(
       fc.array(fc.tuple(names, values), { maxLength: 8 }),
-      fc.constantFrom(host, path, sandbox),
+      fc.constantFrom(host, port, path, sandbox),
       (list, door) => {
         const got = toService(list.flat(), door)
         const kept = got.filter((_, i) => i % 2 === 0).map((name) => name.toLowerCase())

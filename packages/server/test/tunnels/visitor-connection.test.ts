@@ -69,7 +69,7 @@ test('a head that takes too long is told so, and a connection that says nothing 
   expect(countOf(kept.received(), 'HTTP/1.1')).toBe(2)
 })
 
-test('a visitor that stops reading is cut off in the end, and no longer counts as being there', async () => {
+test('a visitor that stops reading is cut off in the end, and no longer keeps its tunnel in use', async () => {
   const clock = movableClock()
   const port = await serviceOf((_request, response) => {
     const pour = (): void => {
@@ -96,10 +96,10 @@ test('a visitor that stops reading is cut off in the end, and no longer counts a
       { interval: 1_200, timeout: 20_000 },
     )
     .toBe(false)
-  expect(tunnel.seenAt(clock.now() + 1)).toBe(clock.now() + 1)
+  expect(tunnel.activeAt(clock.now() + 1)).toBe(clock.now() + 1)
   clock.pass(stalledMs + 1)
   const later = clock.now() + 5_000
-  await expect.poll(() => tunnel.seenAt(later), { timeout: 5_000 }).toBeLessThan(later)
+  await expect.poll(() => tunnel.activeAt(later), { timeout: 5_000 }).toBeLessThan(later)
 })
 
 test('a thousand pipelined requests are answered in their order, with one connection to the service', async () => {
@@ -143,7 +143,9 @@ test('a fault of ours fails one request with 500, and nothing else', async () =>
   const fault = (): never => {
     throw new Error('a bug')
   }
-  await using lookup = await startBed({ tunnels: { byToken: fault, byLabel: fault } })
+  await using lookup = await startBed({
+    tunnels: { byToken: fault, byLabel: fault, byEdgePort: fault, edgePorts: () => [] },
+  })
   await using path = await startBed({ routing: { pathTo: fault } })
   for (const bed of [lookup, path]) {
     const { token } = bed.open(port).facts

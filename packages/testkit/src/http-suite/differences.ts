@@ -31,7 +31,7 @@ export const REQUEST_DIFFERENCES: readonly FieldDifference[] = [
   { name: 'x-forwarded-port', reason: 'the port the visitor used; inbound ones are dropped' },
   {
     name: 'x-forwarded-prefix',
-    reason: 'dropped: only the edge could say it, and at the path door it would hold the token',
+    reason: 'only the edge says it, and only to a service that was started with that prefix: it holds the token',
   },
   ...['forwarded', 'x-real-ip', 'x-client-ip', 'true-client-ip'].map((name) => ({
     name,
@@ -49,16 +49,21 @@ export const ANSWER_DIFFERENCES: readonly FieldDifference[] = [
   },
   { name: 'strict-transport-security', reason: 'a tunnel does not decide how its host name is reached; dropped' },
   { name: 'alt-svc', reason: 'as Strict-Transport-Security' },
+  {
+    name: 'vary',
+    value: /^Cookie$/,
+    reason: 'a port door’s port had another tunnel before, whose pages a browser may still have in its cache',
+  },
   { name: 'x-robots-tag', reason: 'a shared tunnel is not for search engines' },
 ]
 
-/** Fields of an answer whose paths lie under the door’s prefix; the suite takes the prefix off before it compares. */
+/** Fields of an answer that bear the marks of their door, which the suite takes off before it compares. */
 export const PREFIXED_ANSWER_FIELDS: readonly FieldDifference[] = [
   { name: 'location', reason: 'a redirect must lead back into the tunnel' },
   { name: 'content-location', reason: 'as Location' },
   { name: 'refresh', reason: 'as Location' },
   { name: 'link', reason: 'preloads and pages are fetched through the tunnel' },
-  { name: 'set-cookie', reason: 'two tunnels on one host must not overwrite each other’s cookies' },
+  { name: 'set-cookie', reason: 'two tunnels on one host must neither overwrite nor see each other’s cookies' },
 ]
 
 /** Differences that are not fields. */
