@@ -18,6 +18,7 @@ import { createRouting } from './routing/routing.ts'
 import { openServerSecret } from './store/server-secret.ts'
 import { openStore } from './store/store.ts'
 import { Tasks } from './tasks/tasks.ts'
+import { Terminals } from './terminals/terminals.ts'
 import { type Edge, startEdge } from './tunnels/edge.ts'
 import { Inspectors } from './tunnels/inspectors.ts'
 import type { EdgeAddress, PathPages } from './tunnels/path-pages.ts'
@@ -126,12 +127,17 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     }).catch(cannotListen('edge', config.edge))
     stops.push((signal) => edge.stop(signal))
 
+    const terminals = new Terminals({
+      ...{ identity, tunnels, agents, routing, store, bus, visitorAddress, now, log },
+      publicUrl: config.control.public_url,
+    })
+
     const readiness = async () => {
       if (isStopping) return 'the server is stopping'
       await store.ping()
       return undefined
     }
-    const metrics = createMetrics(gauges({ agents, dispatch, tasks, tunnels, edge }))
+    const metrics = createMetrics(gauges({ agents, dispatch, tasks, tunnels, terminals, edge }))
     const control: Control = await startControl({
       ...{
         identity,
@@ -144,6 +150,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
         inspectors,
         metrics,
         readiness,
+        terminals,
         visitorAddress,
         version,
         log,
@@ -153,6 +160,8 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       now: () => performance.now(),
     }).catch(cannotListen('control', config.control))
     stops.push((signal) => control.stop(signal))
+    // Before the listener, which waits for the sockets that were upgraded on it.
+    stops.push(async () => terminals.stop())
     const measured = await metrics.listen(config.metrics, readiness).catch(cannotListen('metrics', config.metrics))
     stops.push((signal) => measured.stop(signal))
 
@@ -211,11 +220,12 @@ interface MeasuredParts {
   dispatch: Dispatch
   tasks: Tasks
   tunnels: Tunnels
+  terminals: Terminals
   edge: Edge
 }
 
 /** What is in force now, each read from the collection that holds it. */
-function gauges({ agents, dispatch, tasks, tunnels, edge }: MeasuredParts): GaugeSource[] {
+function gauges({ agents, dispatch, tasks, tunnels, terminals, edge }: MeasuredParts): GaugeSource[] {
   return [
     { name: 'cyberun_agents_linked', help: 'Agents with a live link.', read: () => agents.counts.linked },
     {
@@ -241,6 +251,11 @@ function gauges({ agents, dispatch, tasks, tunnels, edge }: MeasuredParts): Gaug
     },
     { name: 'cyberun_event_streams_open', help: 'Streams of task events open.', read: () => tasks.feedCount },
     { name: 'cyberun_tunnels_open', help: 'Open tunnel sessions.', read: () => tunnels.openCount },
+    {
+      name: 'cyberun_terminal_viewers',
+      help: 'Viewers who look at a shell of an agent.',
+      read: () => terminals.viewerCount,
+    },
     { name: 'cyberun_upstreams_open', help: 'Connections to services behind tunnels.', read: () => edge.upstreams },
   ]
 }

@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import type { LinkStream } from '@cyberun/link'
 import { TERMINAL_LIMITS, type TerminalAttach, type TerminalSize } from '@cyberun/protocol'
 import type { TreeMark } from '../tools/process-tree.ts'
@@ -163,7 +164,7 @@ export class Shell implements OutputSource {
 
   async #onEnd({ code, signal }: PtyEnd): Promise<void> {
     this.#endedAt = this.#now()
-    this.exit = signal === 0 ? { code: code & 0xff, signal: null } : { code: null, signal: `signal ${signal}` }
+    this.exit = signal === 0 ? { code: code & 0xff, signal: null } : { code: null, signal: signalName(signal) }
     this.#flow()
     await this.#mark.kill()
     this.#mark.forget()
@@ -214,4 +215,9 @@ export class Shell implements OutputSource {
     if (this.#inputs.size > SHELL_LIMITS.rememberedViewers && oldest !== undefined) this.#inputs.delete(oldest)
     return count
   }
+}
+
+/** `SIGHUP` for 1. */
+function signalName(number: number): string {
+  return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`
 }

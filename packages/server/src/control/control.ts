@@ -6,6 +6,7 @@ import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { type Context, Hono } from 'hono'
 import type { Bus } from '../bus.ts'
+import { LiveCalls } from '../identity/live-calls.ts'
 import type { EventFeed } from '../tasks/task-feed.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
 import { type Admitted, admit } from './admit.ts'
@@ -15,10 +16,10 @@ import { EVENT_STREAM_HEADERS, sendEventStream } from './event-stream.ts'
 import { createHandlers, type HandlerParts } from './handlers.ts'
 import { healthAnswer, type Readiness, readinessAnswer } from './health.ts'
 import { type Listening, listen } from './listening.ts'
-import { LiveCalls } from './live-calls.ts'
 import type { Metrics } from './metrics.ts'
 import { describeApi } from './openapi.ts'
 import { frontPage, pairPage } from './pages.ts'
+import type { TerminalsPort } from './ports.ts'
 import { beginResponse, createHeaderCheck } from './prologue.ts'
 import { renderAnswer, renderError, toApiError, writeError, writeRawError } from './render.ts'
 import { parseRequest } from './request.ts'
@@ -28,6 +29,7 @@ export interface ControlOptions extends Omit<HandlerParts, 'verificationUri'> {
   bus: Bus
   metrics: Pick<Metrics, 'called'>
   readiness: Readiness
+  terminals: TerminalsPort
   visitorAddress: VisitorAddress
   host: string
   port: number
@@ -95,7 +97,17 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       void answer(incoming, outgoing)
     }
   }
-  const server = createServer(LISTENER, serve)
+  const { terminals } = options
+  const shouldUpgradeCallback = (incoming: IncomingMessage): boolean => terminals.takesUpgrade(incoming)
+  const server = createServer({ ...LISTENER, shouldUpgradeCallback }, serve)
+  server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // Its loss is nobody's failure until somebody has taken it.
+    socket.on('error', () => {})
+    const refuse = (error: ApiError): void => writeRawError(socket, error, options.newRequestId())
+    const refusal = checkHeaders(incoming)
+    if (refusal) refuse(refusal)
+    else terminals.handleUpgrade(incoming, socket, head, refuse)
+  })
   // Here rather than by Node, so that a refused upload is told before its bytes are sent.
   server.on('checkContinue', serve)
   // Node would drop what is beyond its default number without a word. `maxHeaderSize` bounds them.
@@ -156,6 +168,8 @@ function buildApp(options: AppParts, url: () => string): Hono<Env> {
   )
   app.get('/', () => frontPage())
   app.get('/pair', () => pairPage())
+  app.get('/terminal', (c) => options.terminals.page('') ?? c.notFound())
+  app.get('/terminal/:file', (c) => options.terminals.page(c.req.param('file')) ?? c.notFound())
   app.get('/healthz', healthAnswer)
   app.get('/readyz', () => readinessAnswer(options.readiness))
   for (const [path, methods] of methodsByPath) app.all(honoPath(path), (c) => refuseMethod(c.req.method, methods))

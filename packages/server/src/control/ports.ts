@@ -1,5 +1,8 @@
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
 import type {
   AgentView,
+  ApiError,
   ExtendedTunnel,
   ExtendTunnelBody,
   InspectedDetail,
@@ -84,4 +87,13 @@ export interface TunnelsPort {
   ): Promise<ExtendedTunnel>
   /** Gives a session new addresses and secrets and cuts off whoever has the old ones. Throws `not_found`, `conflict`. */
   revoke(opener: TunnelOpener, teamId: string, agentId: string, sessionId: string): Promise<OpenedTunnel>
+}
+
+/** Terminals: their page, and the one kind of upgrade that this listener takes. */
+export interface TerminalsPort {
+  takesUpgrade(request: IncomingMessage): boolean
+  /** Owns the socket, unless it calls `refuse`. The `Host` of the request has been checked. */
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, refuse: (error: ApiError) => void): void
+  /** A file below `/terminal/`. */
+  page(name: string): Response | undefined
 }

@@ -55,6 +55,7 @@ export async function controlWith(parts: Partial<ControlOptions> = {}): Promise<
     },
     bus: createLocalBus(),
     metrics: { called() {} },
+    terminals: { takesUpgrade: () => false, handleUpgrade() {}, page: () => undefined },
     readiness: async () => undefined,
     visitorAddress: createVisitorAddress([]),
     host: '127.0.0.1',

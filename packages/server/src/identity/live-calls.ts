@@ -1,5 +1,5 @@
 import type { Bus } from '../bus.ts'
-import type { Caller } from '../identity/identity.ts'
+import type { Caller } from './identity.ts'
 
 /** A call that lasts, and what it was admitted by. */
 interface LiveCall {

@@ -1,0 +1,93 @@
+import type { LinkStream } from '@cyberun/link'
+import { decodeShellFrame, decodeViewerFrame, FieldError, type ResetCode, TerminalFrameReader } from '@cyberun/protocol'
+import type { RawData, WebSocket } from 'ws'
+
+/** Why a viewer's socket is closed: 4000 and the HTTP status that would say the same (RFC 6455, section 7.4.2). */
+export const CLOSE = {
+  ended: 1000,
+  stopping: 1012,
+  faulty: 4400,
+  revoked: 4401,
+  linkLost: 4503,
+} as const
+
+export interface ViewerSocketEvents {
+  /** It has its shell. */
+  onAttached(shell: string): void
+}
+
+/**
+ * Joins a viewer's socket with its stream on the agent: whole frames both ways, each looked at, none kept. What one side does
+ * not take holds the other one up: a stream by its window, a socket by not being read. Resolves, never rejects, when both are
+ * over.
+ */
+export function relayViewer(socket: WebSocket, stream: LinkStream, events: ViewerSocketEvents): Promise<void> {
+  const over = Promise.withResolvers<void>()
+  const reader = new TerminalFrameReader()
+  let isOver = false
+
+  const finish = (code: number, reason: string, reset?: ResetCode): void => {
+    if (isOver) return
+    isOver = true
+    if (reset) stream.reset(reset)
+    else stream.end()
+    socket.close(code, reason)
+    over.resolve()
+  }
+
+  stream.listen({
+    onData(chunk) {
+      if (isOver) return
+      try {
+        const frames = reader.push(chunk.bytes)
+        const release = chunk.hold()
+        let unsent = frames.length
+        if (unsent === 0) release()
+        for (const frame of frames) {
+          const said = decodeShellFrame(frame)
+          if (said?.type === 'attached') events.onAttached(said.attached.shell)
+          socket.send(frame, () => {
+            if (--unsent === 0) release()
+          })
+        }
+      } catch (error) {
+        if (!(error instanceof FieldError)) throw error
+        finish(CLOSE.linkLost, 'the agent sent what is no frame', 'internal')
+      }
+    },
+    onEnd: () => finish(CLOSE.ended, 'the shell is over for this viewer'),
+    onReset: (code) => finish(CLOSE.linkLost, REASON_OF_RESET[code] ?? 'the agent ended the connection'),
+    onDrain: () => socket.resume(),
+  })
+  socket.on('message', (data: RawData, isBinary: boolean) => {
+    if (isOver) return
+    try {
+      const bytes = bytesOf(data)
+      const frame = isBinary ? decodeViewerFrame(bytes) : undefined
+      if (!isBinary || frame?.type === 'attach' || frame?.type === 'end_scope') {
+        finish(CLOSE.faulty, 'this message has no place here', 'cancelled')
+      } else if (frame) {
+        if (!stream.write(bytes)) socket.pause()
+      }
+    } catch (error) {
+      if (!(error instanceof FieldError)) throw error
+      finish(CLOSE.faulty, error.message, 'cancelled')
+    }
+  })
+  const onClose = (): void => finish(CLOSE.ended, '', 'cancelled')
+  socket.on('close', onClose)
+  if (socket.readyState !== socket.OPEN) onClose()
+  return over.promise
+}
+
+const REASON_OF_RESET: Partial<Record<ResetCode, string>> = {
+  link_lost: 'the agent has lost its connection',
+  refused: 'the agent takes no terminal now',
+  flow_control: 'more was typed than was taken',
+}
+
+/** A message of `ws` as bytes that nobody else writes to. */
+export function bytesOf(data: RawData): Uint8Array {
+  if (Array.isArray(data)) return Buffer.concat(data)
+  return data instanceof ArrayBuffer ? new Uint8Array(data) : data
+}
