@@ -1,5 +1,6 @@
 import type { Chunk, LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
+import type { RequestUse } from './activity.ts'
 import type { Routed } from './doors.ts'
 import { type Fields, firstOf, formatHead } from './fields.ts'
 import type { InspectedRequest } from './inspector.ts'
@@ -11,6 +12,7 @@ import type { CheckedRequest } from './request-checks.ts'
 import { rewriteRequest, rewriteRequestTrailers, type Visitor } from './request-head.ts'
 import { type AnswerContext, rewriteInterim, rewriteResponse, rewriteTrailers } from './response-head.ts'
 import type { ResponseHead } from './response-parser.ts'
+import { isDownload, seenRequest } from './seen-request.ts'
 import { switchingHead } from './switching.ts'
 import type { Upstream, UpstreamLoss, UpstreamUser } from './upstream.ts'
 import { POOL_LIMITS, type UpstreamPool } from './upstream-pool.ts'
@@ -67,6 +69,8 @@ export class Exchange implements UpstreamUser, Served, Visit {
   readonly #onSwitched: OnSwitched | undefined
   /** Present while the tunnel is being inspected. */
   #inspected: InspectedRequest | undefined
+  /** What of this keeps the tunnel open; there from `start` on. */
+  #use: RequestUse | undefined
   #stage: Stage = 'opening'
   #upstream: Upstream | undefined
   /** The connection carried an earlier request, so the service may have closed it just before this one. */
@@ -104,7 +108,9 @@ export class Exchange implements UpstreamUser, Served, Visit {
 
   start(): void {
     const { tunnel, path } = this.#routed
-    tunnel.begin(this, this.#context.now())
+    const now = this.#context.now()
+    tunnel.begin(this, now)
+    this.#use = tunnel.activity.request(seenRequest(this.#checked, path), now)
     this.#inspected = tunnel.inspector?.begin({
       method: this.#checked.method,
       path,
@@ -175,6 +181,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
     const upstream = this.#upstream
     if (!upstream || this.#stage === 'over') return
     this.#hasBodyArrived = true
+    this.#use?.uploaded(chunk.bytes.length, this.#context.now())
     this.#inspected?.requestBytes(chunk.bytes)
     const isChunked = this.#checked.body.kind === 'chunked'
     const writable = isChunked ? writeChunk(upstream, chunk) : upstream.write(chunk.bytes, chunk.hold())
@@ -204,6 +211,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
 
   onHead(head: ResponseHead): void {
     this.#answer = head
+    this.#use?.answered(head.status, isDownload(head), this.#context.now())
     this.#inspected?.answered(head.status, head.fields)
     if (head.status === 101) return
     this.#stage = 'answering'
@@ -219,6 +227,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
   }
 
   onBody(bytes: Uint8Array): void {
+    if (this.#use?.isDownload) this.#use.downloaded(bytes.length, this.#context.now())
     if (this.#upstream) this.#connection.answer.body(bytes, this.#upstream)
     this.#inspected?.responseBytes(bytes, this.#connection.socket.refusedBytes > 0)
   }
@@ -307,7 +316,9 @@ export class Exchange implements UpstreamUser, Served, Visit {
     this.#stage = 'over'
     this.#inspected?.ended()
     this.#cancelOpening?.abort()
-    this.#routed.tunnel.end(this, this.#context.now())
+    const now = this.#context.now()
+    this.#use?.ended(now)
+    this.#routed.tunnel.end(this, now)
   }
 }
 

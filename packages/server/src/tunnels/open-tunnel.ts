@@ -1,4 +1,5 @@
 import type { HostPolicy, PathMode, TunnelProfile } from '@cyberun/api'
+import { Activity } from './activity.ts'
 import type { LocalTarget } from './door.ts'
 import { localTarget } from './door.ts'
 import type { Inspector } from './inspector.ts'
@@ -48,7 +49,8 @@ export class OpenTunnel {
   /** Bytes from visitors to the service, and back. */
   bytesIn: number
   bytesOut: number
-  lastActivityAt: number
+  /** What keeps it open. */
+  readonly activity: Activity
   /** Present while somebody inspects the tunnel's requests. */
   inspector: Inspector | undefined
   readonly presence = new Presence()
@@ -63,7 +65,7 @@ export class OpenTunnel {
     this.pathPrefix = `/tunnel/${facts.token}`
     this.bytesIn = past.bytesIn
     this.bytesOut = past.bytesOut
-    this.lastActivityAt = past.lastActivityAt
+    this.activity = new Activity(past.lastActivityAt)
   }
 
   /** Aborts when the tunnel is closed. */
@@ -73,7 +75,6 @@ export class OpenTunnel {
 
   /** Notes a visit that begins; the tunnel's end will end it. */
   begin(visit: Visit, now: number): void {
-    this.lastActivityAt = now
     this.#visits.set(visit, this.presence.enter(visit.address, visit.userAgent, now))
   }
 
@@ -83,12 +84,6 @@ export class OpenTunnel {
     if (!viewer) return
     this.#visits.delete(visit)
     this.presence.leave(viewer, now)
-    this.lastActivityAt = now
-  }
-
-  /** Notes that the tunnel is in use. */
-  use(now: number): void {
-    this.lastActivityAt = Math.max(this.lastActivityAt, now)
   }
 
   /** Calls `end` when the tunnel is closed; the returned function stops that. For what outlives a visit. */
@@ -97,14 +92,14 @@ export class OpenTunnel {
     return () => void this.#onClose.delete(end)
   }
 
-  /** When the tunnel was last in use: now, while anybody uses it. */
-  activeAt(now: number): number {
-    return this.#visits.size > 0 ? now : this.lastActivityAt
+  /** When anybody was last here, at work or not: now, while a request or a connection is under way. */
+  seenAt(now: number): number {
+    return this.#visits.size > 0 ? now : this.presence.lastSeenAt
   }
 
   /** When it will be closed unless it is used. */
   expiresAt(now: number): number {
-    return this.activeAt(now) + this.facts.idleTimeoutMs
+    return this.activity.lastUsedAt(now) + this.facts.idleTimeoutMs
   }
 
   /** Visits under way. */

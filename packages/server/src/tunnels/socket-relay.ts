@@ -49,9 +49,12 @@ export function relayVisit(
   const began = now()
   const visit: Visit = { address, userAgent }
   tunnel.begin(visit, began)
+  const use = tunnel.activity.socket(kind, began)
   const onMoved = (fromService: number, fromVisitor: number): void => {
     tunnel.bytesOut += fromService
     tunnel.bytesIn += fromVisitor
+    if (fromVisitor > 0) use.fromVisitor(fromVisitor, now())
+    else use.fromService(fromService, now())
   }
   void run({ signal: tunnel.closed, onMoved }).then(({ bytesIn, bytesOut, failure }) => {
     const ended = now()

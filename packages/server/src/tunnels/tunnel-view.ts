@@ -53,7 +53,7 @@ export function tunnelView(tunnel: OpenTunnel, edge: EdgeAddress, now: number): 
     viewer_count: presence.count(now),
     bytes_in: tunnel.bytesIn,
     bytes_out: tunnel.bytesOut,
-    last_activity_at: time(tunnel.activeAt(now)),
+    last_activity_at: time(tunnel.activity.lastUsedAt(now)),
     profile: facts.profile,
     host_policy: facts.hostPolicy,
     path_mode: facts.pathMode,

@@ -80,6 +80,8 @@ export interface AdminTunnel {
   teamId: string
   agentId: string
   openedByUserId: string
+  /** Tells that somebody is at work there by other ways than a visit. */
+  noteInput(now: number): void
   /** Aborts when the tunnel ends, and when its admin token does. */
   closed: AbortSignal
 }
@@ -141,7 +143,8 @@ export class Tunnels implements TunnelIndex {
     const tunnel = this.#open.byAdminTokenHash(tokenHash)
     if (!tunnel) return undefined
     const { sessionId, teamId, agentId, openedByUserId } = tunnel.facts
-    return { sessionId, teamId, agentId, openedByUserId, closed: tunnel.closed }
+    const noteInput = (now: number): void => tunnel.activity.use(now)
+    return { sessionId, teamId, agentId, openedByUserId, noteInput, closed: tunnel.closed }
   }
 
   /** Throws `not_found` for a session that is closed, of another agent or of another team. */
@@ -262,7 +265,7 @@ export class Tunnels implements TunnelIndex {
     const tunnel = this.find(teamId, agentId, sessionId)
     const at = now()
     const idleTimeoutMs = idle_timeout_s === undefined ? tunnel.facts.idleTimeoutMs : idle_timeout_s * 1000
-    const lastActivityAt = extend ? at : tunnel.activeAt(at)
+    const lastActivityAt = extend ? at : tunnel.activity.lastUsedAt(at)
     const isOpen = await store.transaction(async (sql) => {
       if (!(await extendTunnel(sql, sessionId, { lastActivityAt, idleTimeoutMs }))) return false
       const detail = { agent_id: agentId, idle_timeout_s: idleTimeoutMs / 1000, extend: extend === true }
@@ -273,7 +276,7 @@ export class Tunnels implements TunnelIndex {
     const current = isOpen ? this.find(teamId, agentId, sessionId) : tunnel
     if (!isOpen) throw new ApiError('not_found', 'There is no such tunnel: it may have been closed already.')
     current.facts.idleTimeoutMs = idleTimeoutMs
-    if (extend) current.use(at)
+    if (extend) current.activity.use(at)
     log.info(
       { session_id: sessionId, team_id: teamId, agent_id: agentId, idle_timeout_ms: idleTimeoutMs },
       'tunnel.extended',
@@ -305,12 +308,11 @@ export class Tunnels implements TunnelIndex {
     if (!isReplaced) throw new ApiError('conflict', 'The tunnel has just been revoked by another call.')
     const tunnel = new OpenTunnel(
       { ...before.facts, ...secrets, token: keys.token, visitSecret: this.#visitSecret(sessionId, keys.token) },
-      before,
+      { bytesIn: before.bytesIn, bytesOut: before.bytesOut, lastActivityAt: at },
     )
     // Found no more, then ended: nobody gets in between.
     this.#open.add(tunnel)
     before.close()
-    tunnel.use(at)
     log.info({ session_id: sessionId, team_id: teamId, agent_id: agentId }, 'tunnel.revoked')
     return openedView(tunnel, keys.adminToken, this.#options.edge(), now())
   }
@@ -322,7 +324,7 @@ export class Tunnels implements TunnelIndex {
     const open = this.#open.all()
     for (const tunnel of open) tunnel.close()
     for (const release of this.#holds.values()) release()
-    await this.#noteUse(open)
+    await this.#noteUse(open, this.#options.now())
     this.#open.clear()
     this.#holds.clear()
   }
@@ -397,11 +399,14 @@ export class Tunnels implements TunnelIndex {
     const inForce = await tunnelsInForce(this.#options.store, now)
     for (const tunnel of open) {
       if (!inForce.has(tunnel.facts.sessionId)) await this.#close(tunnel, 'revoked', 'server')
-      else if (now - tunnel.activeAt(now) > tunnel.facts.idleTimeoutMs) await this.#close(tunnel, 'idle', 'server')
+      else if (now > tunnel.expiresAt(now)) await this.#close(tunnel, 'idle', 'server')
     }
     if (now - this.#notedAt < NOTE_MS) return
     this.#notedAt = now
-    await this.#noteUse(this.#open.all().filter((tunnel) => tunnel.activeAt(now) > now - NOTE_MS))
+    await this.#noteUse(
+      this.#open.all().filter((tunnel) => tunnel.seenAt(now) > now - NOTE_MS),
+      now,
+    )
   }
 
   async #close(tunnel: OpenTunnel, cause: CloseCause, actor: string): Promise<void> {
@@ -422,7 +427,7 @@ export class Tunnels implements TunnelIndex {
     const { sessionId, teamId, agentId } = tunnel.facts
     const { store, log, bus } = this.#options
     await store.transaction(async (sql) => {
-      if (!(await closeTunnel(sql, useOf(tunnel), at))) return
+      if (!(await closeTunnel(sql, useOf(tunnel, at), at))) return
       await appendAudit(sql, auditOf(tunnel.facts, at, actor, 'tunnel.closed', { agent_id: agentId, cause }))
     })
     if (!this.#unwritten.delete(closing)) return
@@ -430,8 +435,8 @@ export class Tunnels implements TunnelIndex {
     bus.publish('tunnel.closed', { sessionId })
   }
 
-  async #noteUse(tunnels: readonly OpenTunnel[]): Promise<void> {
-    for (const tunnel of tunnels) await noteTunnelUse(this.#options.store, useOf(tunnel))
+  async #noteUse(tunnels: readonly OpenTunnel[], now: number): Promise<void> {
+    for (const tunnel of tunnels) await noteTunnelUse(this.#options.store, useOf(tunnel, now))
   }
 }
 
@@ -457,9 +462,9 @@ function secretsOf(secret: ServerSecret, sessionId: string, { token, adminToken,
   }
 }
 
-function useOf(tunnel: OpenTunnel): TunnelUse {
-  const { facts, lastActivityAt, bytesIn, bytesOut } = tunnel
-  return { sessionId: facts.sessionId, lastActivityAt, bytesIn, bytesOut }
+function useOf(tunnel: OpenTunnel, now: number): TunnelUse {
+  const { facts, activity, bytesIn, bytesOut } = tunnel
+  return { sessionId: facts.sessionId, lastActivityAt: activity.lastUsedAt(now), bytesIn, bytesOut }
 }
 
 /** Who did something, as audit records name them. */

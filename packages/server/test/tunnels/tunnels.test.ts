@@ -1,13 +1,16 @@
+import { hash } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ApiError, type OpenTunnelBody, routes } from '@cyberun/api'
+import { uuidv7 } from 'uuidv7'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Bus, createLocalBus } from '../../src/bus.ts'
 import type { Routing } from '../../src/routing/routing.ts'
 import { claimAgent } from '../../src/store/agents.ts'
 import { insertCredential, revokeCredential } from '../../src/store/credentials.ts'
+import { Sql } from '../../src/store/handle.ts'
 import { openServerSecret } from '../../src/store/server-secret.ts'
 import { endSignIn, insertSignIn } from '../../src/store/sign-ins.ts'
 import { openStore, type Store } from '../../src/store/store.ts'
@@ -110,6 +113,17 @@ const tokenOf = (url: string) => /\/tunnel\/([^/]+)\/$/.exec(url)?.[1] ?? ''
 
 function find(url: string): OpenTunnel | undefined {
   return world.tunnels.byToken(tokenOf(url))
+}
+
+const hashOf = (secret: string) => hash('sha256', secret, 'hex')
+
+/** What the audit trail says, oldest first; without what every record of a tunnel has. */
+async function audits(): Promise<{ action: string; actor: string; cause?: string }[]> {
+  const rows = await Sql.db(world.store).selectFrom('audit_record').selectAll().orderBy('id').execute()
+  return rows.map(({ action, actor, detail }) => {
+    const { cause } = JSON.parse(detail) as { cause?: string }
+    return { action, actor, ...(cause !== undefined && { cause }) }
+  })
 }
 
 /** Waits until nothing is open, as the sweep after a doorbell brings about. */
@@ -243,18 +257,119 @@ test('a doorbell that is lost is made up for by the sweep', async () => {
   await expect.poll(() => world.tunnels.openCount, { timeout: 3_000 }).toBe(0)
 })
 
-test('a tunnel nobody visits is closed after its idle time; a visit keeps it', async () => {
-  const visited = await open()
-  await open()
-  const tunnel = find(visited.tunnel_url)
-  const visit = { address: '192.0.2.1', userAgent: '', tunnelClosed() {} }
-  tunnel?.begin(visit, world.clock.now)
-  world.clock.now += 30 * 60_000 + 1
-  await expect.poll(() => world.tunnels.openCount, { timeout: 3_000 }).toBe(1)
-  tunnel?.end(visit, world.clock.now)
-  expect(find(visited.tunnel_url)).toBe(tunnel)
+test('a tunnel that is not used is closed after its idle time, however many look at it', async () => {
+  const used = await open()
+  const forgotten = await open()
+  const tab = { address: '192.0.2.1', userAgent: 'Mozilla/5.0', tunnelClosed() {} }
+  find(forgotten.tunnel_url)?.begin(tab, world.clock.now)
+  const work = find(used.tunnel_url)?.activity.request({ method: 'POST', path: '/a', by: 'page' }, world.clock.now)
+  const poll = find(forgotten.tunnel_url)?.activity
+  for (let seconds = 0; seconds < 30 * 60; seconds += 5) {
+    world.clock.now += 5_000
+    const use = poll?.request({ method: 'GET', path: '/api/kernels', by: 'page' }, world.clock.now)
+    use?.answered(200, true, world.clock.now)
+    use?.ended(world.clock.now)
+  }
+  // The first of the polls was news. Released within the limit and ten seconds; the sweep comes each second.
+  world.clock.now += 10_000
+  await expect.poll(() => find(forgotten.tunnel_url), { timeout: 3_000 }).toBeUndefined()
+  work?.ended(world.clock.now)
+  expect(find(used.tunnel_url)?.activity.lastUsedAt(world.clock.now)).toBe(world.clock.now)
   world.clock.now += 30 * 60_000 + 1
   await expect.poll(() => world.tunnels.openCount, { timeout: 3_000 }).toBe(0)
+  expect(await audits()).toContainEqual({ action: 'tunnel.closed', actor: 'server', cause: 'idle' })
+})
+
+test('extending sets the idle time and lets it start anew', async () => {
+  const opened = await world.tunnels.open(ADA, TEAM, AGENT, bodyFor(world.servicePort, { idle_timeout_s: 60 }), NEVER)
+  expect(opened.expires_at).toBe(new Date(world.clock.now + 60_000).toISOString())
+  world.clock.now += 50_000
+  const kept = await world.tunnels.extend(ADA, TEAM, AGENT, opened.session_id, { extend: true })
+  expect(kept).toEqual({
+    id: opened.session_id,
+    idle_timeout_s: 60,
+    expires_at: new Date(world.clock.now + 60_000).toISOString(),
+  })
+  world.clock.now += 50_000
+  const longer = await world.tunnels.extend(ADA, TEAM, AGENT, opened.session_id, { idle_timeout_s: 3600 })
+  expect(longer.expires_at).toBe(new Date(world.clock.now - 50_000 + 3_600_000).toISOString())
+  await world.tunnels.stop()
+  world.tunnels = await Tunnels.start(world.options)
+  stack.defer(() => world.tunnels.stop())
+  const [session] = (await world.tunnels.list(TEAM, AGENT)).session_list
+  expect(session).toMatchObject({ idle_timeout_s: 3600, expires_at: longer.expires_at })
+  const extended = (await audits()).filter(({ action }) => action === 'tunnel.extended')
+  expect(extended).toMatchObject([{ actor: 'credential:opener-key' }, { actor: 'credential:opener-key' }])
+  await expect(world.tunnels.extend(ADA, TEAM, AGENT, uuidv7(), { extend: true })).rejects.toMatchObject({
+    code: 'not_found',
+  })
+})
+
+test('revoking gives new addresses and secrets, ends every visit, and keeps the agent held', async () => {
+  const before = await open()
+  const tunnel = find(before.tunnel_url)
+  if (!tunnel) throw new Error('it was just opened')
+  tunnel.bytesIn = 7
+  let visits = 1
+  tunnel.begin({ address: '192.0.2.1', userAgent: '', tunnelClosed: () => void visits-- }, world.clock.now)
+  const admin = world.tunnels.findByAdminToken(hashOf(before.admin_token))
+  expect(admin).toMatchObject({ sessionId: before.session_id, agentId: AGENT, openedByUserId: USER })
+  const holds: number[] = []
+  tunnel.closed.addEventListener('abort', () => void holds.push(world.held.size))
+
+  const after = await world.tunnels.revoke(ADA, TEAM, AGENT, before.session_id)
+  expect(routes['POST /agents/{agentId}/tunnel/{sessionId}/revoke'].answer.parse(after)).toEqual(after)
+  expect(after.session_id).toBe(before.session_id)
+  for (const key of ['tunnel_url', 'host_url', 'admin_token'] as const) expect(after[key]).not.toBe(before[key])
+  expect(visits).toBe(0)
+  expect([admin?.closed.aborted, holds, world.held.size]).toEqual([true, [1], 1])
+  expect(find(before.tunnel_url)).toBeUndefined()
+  expect(world.tunnels.byLabel(tunnel.facts.label)).toBeUndefined()
+  expect(world.tunnels.findByAdminToken(hashOf(before.admin_token))).toBeUndefined()
+  expect(world.tunnels.findByAdminToken(hashOf(after.admin_token))?.closed.aborted).toBe(false)
+  expect(find(after.tunnel_url)).toMatchObject({
+    bytesIn: 7,
+    facts: { label: expect.not.stringMatching(tunnel.facts.label) },
+  })
+  expect(find(after.tunnel_url)?.facts.visitSecret).not.toBe(tunnel.facts.visitSecret)
+  expect(await audits()).toContainEqual({ action: 'tunnel.revoked', actor: 'credential:opener-key' })
+
+  await world.tunnels.stop()
+  world.tunnels = await Tunnels.start(world.options)
+  stack.defer(() => world.tunnels.stop())
+  expect(find(before.tunnel_url)).toBeUndefined()
+  expect(find(after.tunnel_url)?.facts.sessionId).toBe(before.session_id)
+})
+
+test('of two revocations at the same time one wins, and a closed tunnel is not found', async () => {
+  const { session_id } = await open()
+  const attempts = await Promise.allSettled([1, 2].map(() => world.tunnels.revoke(ADA, TEAM, AGENT, session_id)))
+  const won = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []))
+  expect(won).toHaveLength(1)
+  expect(attempts).toContainEqual({ status: 'rejected', reason: expect.objectContaining({ code: 'conflict' }) })
+  expect(find(won[0]?.tunnel_url ?? '')).toBeDefined()
+  await world.tunnels.close(ADA, TEAM, AGENT, session_id)
+  await expect(world.tunnels.revoke(ADA, TEAM, AGENT, session_id)).rejects.toMatchObject({ code: 'not_found' })
+})
+
+test('who is on a tunnel is listed with where and since when', async () => {
+  const { tunnel_url } = await open()
+  const tunnel = find(tunnel_url)
+  const visit = { address: '192.0.2.7', userAgent: 'Mozilla/5.0 (X11)', tunnelClosed() {} }
+  tunnel?.begin(visit, world.clock.now)
+  const list = async () => (await world.tunnels.list(TEAM, AGENT)).session_list[0]
+  const connected_at = new Date(world.clock.now).toISOString()
+  const who = { address: '192.0.2.7', user_agent: 'Mozilla/5.0 (X11)', connected_at }
+  expect(await list()).toMatchObject({
+    viewer_count: 1,
+    viewer_list: [{ ...who, last_seen_at: connected_at, open_count: 1 }],
+  })
+  world.clock.now += 5_000
+  tunnel?.end(visit, world.clock.now)
+  const last_seen_at = new Date(world.clock.now).toISOString()
+  expect((await list())?.viewer_list).toEqual([{ ...who, last_seen_at, open_count: 0 }])
+  world.clock.now += 60_000
+  expect(await list()).toMatchObject({ viewer_count: 0, viewer_list: [] })
 })
 
 test('viewers are counted while they look and for a minute after', async () => {

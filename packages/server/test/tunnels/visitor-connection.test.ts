@@ -69,7 +69,7 @@ test('a head that takes too long is told so, and a connection that says nothing 
   expect(countOf(kept.received(), 'HTTP/1.1')).toBe(2)
 })
 
-test('a visitor that stops reading is cut off in the end, and no longer keeps its tunnel in use', async () => {
+test('a visitor that stops reading is cut off in the end, and no longer counts as being there', async () => {
   const clock = movableClock()
   const port = await serviceOf((_request, response) => {
     const pour = (): void => {
@@ -96,10 +96,10 @@ test('a visitor that stops reading is cut off in the end, and no longer keeps it
       { interval: 1_200, timeout: 20_000 },
     )
     .toBe(false)
-  expect(tunnel.activeAt(clock.now() + 1)).toBe(clock.now() + 1)
+  expect(tunnel.seenAt(clock.now() + 1)).toBe(clock.now() + 1)
   clock.pass(stalledMs + 1)
   const later = clock.now() + 5_000
-  await expect.poll(() => tunnel.activeAt(later), { timeout: 5_000 }).toBeLessThan(later)
+  await expect.poll(() => tunnel.seenAt(later), { timeout: 5_000 }).toBeLessThan(later)
 })
 
 test('a thousand pipelined requests are answered in their order, with one connection to the service', async () => {

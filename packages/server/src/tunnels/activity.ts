@@ -1,0 +1,275 @@
+/**
+ * What counts as use of a tunnel, so that a forgotten tab does not hold the machine behind it, and somebody at work does
+ * not lose it. Pure: told what happens and when (milliseconds), nothing else. docs/tunnels.md says the same in words.
+ *
+ * Three things make it hard. Pages ask again and again by themselves, keep sockets alive, and acknowledge what they are
+ * sent. So a read counts only when its path is new to the tunnel; what would change something, and what a socket sends,
+ * counts unless it comes in a steady row, as timers make and people do not; and a small message right after one of the
+ * service is taken for its acknowledgement. What the service sends by itself never counts.
+ */
+export const ACTIVITY_LIMITS = {
+  /** Paths that were read, remembered by each tunnel; beyond them the one read longest ago is forgotten. */
+  reads: 512,
+  /** Rows watched by each tunnel and by each socket, with the same consequence. */
+  rows: 64,
+  /** Characters of a path that are compared. */
+  pathCharacters: 200,
+  /** A transfer counts when it has taken this long, so that polls, which are over at once, do not. */
+  transferMs: 5_000,
+  /** ... or has moved this many bytes. */
+  transferBytes: 8 * 1024 * 1024,
+  /** Work that took this long counts at its end, too, even when it failed. */
+  longWorkMs: 60_000,
+  /** What a visitor sends within this time of the service's last message may acknowledge it. */
+  answerMs: 300,
+  /** Acknowledgements, pongs and requests for the next picture have at most this many bytes on the wire. */
+  answerBytes: 64,
+  /** A TCP connection that brings this many bytes within `bulkMs` is a download. */
+  bulkBytes: 1024 * 1024,
+  bulkMs: 10_000,
+} as const
+
+/** Methods that change nothing (RFC 9110, section 9.2.1; RFC 4918, section 9.1; RFC 3253, section 3.6; RFC 5323). */
+const READS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'PROPFIND', 'REPORT', 'SEARCH'])
+
+/** What a request shows of who makes it. */
+export interface SeenRequest {
+  method: string
+  /** The service's path, with or without a query, which does not matter here. */
+  path: string
+  /**
+   * `click`: a browser says that a person caused this navigation. `navigation`: one of which it does not say that.
+   * `page`: what a page asks for. `client`: not a browser; nobody forgets a script in a tab.
+   */
+  by: 'click' | 'navigation' | 'page' | 'client'
+}
+
+/** When a tunnel was last used. */
+export class Activity {
+  #lastUsedAt: number
+  /** Requests that count and are being worked on. */
+  readonly #working = new Set<RequestUse>()
+  readonly #reads = new Recent<true>(ACTIVITY_LIMITS.reads)
+  readonly #rows = new Recent<Row>(ACTIVITY_LIMITS.rows)
+
+  constructor(lastUsedAt: number) {
+    this.#lastUsedAt = lastUsedAt
+  }
+
+  /** When it was last used, as seen at `now`: now, while anything that counts is being worked on. */
+  lastUsedAt(now: number): number {
+    return this.#working.size > 0 ? now : this.#lastUsedAt
+  }
+
+  /** Notes that it is in use. */
+  use(now: number): void {
+    if (now > this.#lastUsedAt) this.#lastUsedAt = now
+  }
+
+  /** A request begins. */
+  request(seen: SeenRequest, now: number): RequestUse {
+    const counts = this.#counts(seen, now)
+    const use = new RequestUse(this, counts, seen.by === 'client' && !READS.has(seen.method), now)
+    if (counts) this.#working.add(use)
+    return use
+  }
+
+  /** A WebSocket or TCP connection begins. The WebSocket's request was told of before. */
+  socket(kind: 'websocket' | 'tcp', now: number): SocketUse {
+    if (kind === 'tcp' && !this.#rowOf('tcp').add(now)) this.use(now)
+    return new SocketUse(this, kind)
+  }
+
+  /** For `RequestUse`: it is not being worked on any more. */
+  workedOn(use: RequestUse): void {
+    this.#working.delete(use)
+  }
+
+  #counts({ method, path, by }: SeenRequest, now: number): boolean {
+    if (by === 'click') return true
+    if (method === 'OPTIONS' || method === 'TRACE') return false
+    if (by === 'client' && !READS.has(method)) return true
+    const shape = `${method} ${shapeOf(path)}`
+    if (by === 'page' || by === 'client') {
+      if (READS.has(method)) return this.#reads.put(shape, true) === undefined
+    }
+    return !this.#rowOf(shape).add(now)
+  }
+
+  #rowOf(name: string): Row {
+    const row = this.#rows.get(name) ?? new Row()
+    this.#rows.put(name, row)
+    return row
+  }
+}
+
+/** One request's part in the activity of its tunnel. */
+export class RequestUse {
+  readonly #activity: Activity
+  readonly #counts: boolean
+  readonly #countsToItsEnd: boolean
+  readonly #beganAt: number
+  #isDownload = false
+  #movedSince: number | undefined
+  #moved = 0
+
+  constructor(activity: Activity, counts: boolean, countsToItsEnd: boolean, now: number) {
+    this.#activity = activity
+    this.#counts = counts
+    this.#countsToItsEnd = countsToItsEnd
+    this.#beganAt = now
+  }
+
+  /** Whether `downloaded` wants to be told. */
+  get isDownload(): boolean {
+    return this.#isDownload
+  }
+
+  /** A piece of the request's body came. */
+  uploaded(bytes: number, now: number): void {
+    this.#transfer(bytes, now)
+  }
+
+  /** The service answers. `isDownload`: with something that ends, not with news for as long as anybody listens. */
+  answered(status: number, isDownload: boolean, now: number): void {
+    this.#isDownload = isDownload
+    if (status < 400 && this.#counts) this.#activity.use(now)
+    if (!this.#countsToItsEnd) this.#leave(now)
+  }
+
+  /** A piece of the answer came. */
+  downloaded(bytes: number, now: number): void {
+    if (this.#isDownload) this.#transfer(bytes, now)
+  }
+
+  /** It is over, or its visitor is gone. Telling it twice is harmless. */
+  ended(now: number): void {
+    this.#leave(now)
+  }
+
+  #leave(now: number): void {
+    this.#activity.workedOn(this)
+    if (this.#counts && now - this.#beganAt >= ACTIVITY_LIMITS.longWorkMs) this.#activity.use(now)
+  }
+
+  #transfer(bytes: number, now: number): void {
+    this.#movedSince ??= now
+    this.#moved += bytes
+    const isLong = now - this.#movedSince >= ACTIVITY_LIMITS.transferMs
+    if (isLong || this.#moved >= ACTIVITY_LIMITS.transferBytes) this.#activity.use(now)
+  }
+}
+
+/** The part of a WebSocket or TCP connection. */
+export class SocketUse {
+  readonly #activity: Activity
+  readonly #kind: 'websocket' | 'tcp'
+  /** By size, and one of all; made when something comes, because most sockets are silent. */
+  #rows: Recent<Row> | undefined
+  #serviceSpokeAt = Number.NEGATIVE_INFINITY
+  #bulkSince = 0
+  #bulk = 0
+
+  constructor(activity: Activity, kind: 'websocket' | 'tcp') {
+    this.#activity = activity
+    this.#kind = kind
+  }
+
+  /** Bytes of the service arrived together. */
+  fromService(bytes: number, now: number): void {
+    this.#serviceSpokeAt = now
+    if (this.#kind !== 'tcp') return
+    if (now - this.#bulkSince > ACTIVITY_LIMITS.bulkMs) {
+      this.#bulkSince = now
+      this.#bulk = 0
+    }
+    this.#bulk += bytes
+    if (this.#bulk >= ACTIVITY_LIMITS.bulkBytes) this.#activity.use(now)
+  }
+
+  /** Bytes of the visitor arrived together. */
+  fromVisitor(bytes: number, now: number): void {
+    const mayAnswer = bytes <= ACTIVITY_LIMITS.answerBytes && now - this.#serviceSpokeAt <= ACTIVITY_LIMITS.answerMs
+    if (mayAnswer) return
+    this.#rows ??= new Recent(ACTIVITY_LIMITS.rows)
+    // Both are told: a row that is steady in one of the views is none of a person.
+    const isSteadyOfItsSize = rowOf(this.#rows, String(sizeClass(bytes))).add(now)
+    const isSteady = rowOf(this.#rows, 'all').add(now)
+    if (!isSteadyOfItsSize && !isSteady) this.#activity.use(now)
+  }
+}
+
+function rowOf(rows: Recent<Row>, name: string): Row {
+  const row = rows.get(name) ?? new Row()
+  rows.put(name, row)
+  return row
+}
+
+/** Messages whose sizes differ by less than about a half are alike: counters in them grow, figures change. */
+function sizeClass(bytes: number): number {
+  return Math.floor(Math.log(Math.max(1, bytes)) / Math.log(1.5))
+}
+
+/** A path without its query and with `#` for numbers: polls carry the time in one and count in the other. */
+function shapeOf(path: string): string {
+  const query = path.indexOf('?')
+  const end = Math.min(query < 0 ? path.length : query, ACTIVITY_LIMITS.pathCharacters)
+  return path.slice(0, end).replace(/\d+/g, '#')
+}
+
+/** Gaps looked at, and how many it takes to judge. */
+const GAPS = 9
+const FEW_GAPS = 5
+/** What comes this soon after another belongs to it. */
+const TOGETHER_MS = 50
+
+/**
+ * Things of one kind, one after the other. The row is steady when at least two thirds of its last gaps lie within an
+ * eighth of their median: then a timer makes it. A third may be out, because networks stall and laptops sleep.
+ */
+class Row {
+  readonly #gaps: number[] = []
+  #lastAt: number | undefined
+  #isSteady = false
+
+  /** Notes the next one; true when it is one of a steady row. */
+  add(now: number): boolean {
+    const gap = this.#lastAt === undefined ? undefined : now - this.#lastAt
+    this.#lastAt = now
+    if (gap === undefined || gap < TOGETHER_MS) return this.#isSteady
+    this.#gaps.push(gap)
+    if (this.#gaps.length > GAPS) this.#gaps.shift()
+    this.#isSteady = this.#gaps.length >= FEW_GAPS && isSteady(this.#gaps)
+    return this.#isSteady
+  }
+}
+
+function isSteady(gaps: readonly number[]): boolean {
+  const median = gaps.toSorted((a, b) => a - b)[gaps.length >> 1] ?? 0
+  const near = gaps.filter((gap) => Math.abs(gap - median) <= median / 8)
+  return near.length * 3 >= gaps.length * 2
+}
+
+/** A map that forgets what was put longest ago. */
+class Recent<T> {
+  readonly #limit: number
+  readonly #values = new Map<string, T>()
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  get(name: string): T | undefined {
+    return this.#values.get(name)
+  }
+
+  /** Returns what was there before. */
+  put(name: string, value: T): T | undefined {
+    const before = this.#values.get(name)
+    this.#values.delete(name)
+    this.#values.set(name, value)
+    const [oldest] = this.#values.size > this.#limit ? this.#values.keys() : []
+    if (oldest !== undefined) this.#values.delete(oldest)
+    return before
+  }
+}
