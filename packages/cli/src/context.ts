@@ -16,7 +16,7 @@ export interface Context {
   readonly now: () => number
 }
 
-export type Output = Writable & { isTTY?: boolean; columns?: number }
+export type Output = Writable & { isTTY?: boolean; columns?: number; rows?: number }
 
 /** Prints a result: the value with `--json`, else the text that `text` makes for a person. */
 export function printResult(context: Context, value: unknown, text: () => string): void {

@@ -2,6 +2,7 @@ import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 import type { AgentInitOptions, AgentInstallOptions, AgentOptions } from './commands/agent.ts'
 import type { DoctorOptions } from './commands/doctor.ts'
 import type { ForwardOptions } from './commands/forward.ts'
+import type { InspectOptions } from './commands/inspect.ts'
 import type { CreateKeyOptions } from './commands/keys.ts'
 import type { LoginOptions } from './commands/login.ts'
 import type { RunOptions } from './commands/run.ts'
@@ -281,6 +282,22 @@ function addTunnels(program: Command, act: Act): void {
         (await import('./commands/tunnel.ts')).closeTunnel(context, agent, session, options),
       ),
     )
+  tunnel
+    .command('inspect')
+    .addArgument(agentArgument())
+    .argument('[session]', 'its id, as "tunnel list" shows it')
+    .description('see the requests of a tunnel as they pass; turns its inspector on')
+    .option('--follow', 'without a terminal: stay, and print each request when it is over')
+    .option('--bodies', 'keep the first 64 KiB of each body, too; they may hold secrets')
+    .addOption(numberOption('--show <number>', 'all of one request, with headers'))
+    .addOption(numberOption('--curl <number>', 'one request as a shell command that sends the same'))
+    .addOption(numberOption('--replay <number>', 'send one request again'))
+    .option('--off', 'turn the inspector off, which forgets what it kept')
+    .action(
+      act(async (context, agent: string, session: string | undefined, options: InspectOptions) =>
+        (await import('./commands/inspect.ts')).inspectTunnel(context, agent, session, options),
+      ),
+    )
   program
     .command('forward')
     .addArgument(agentArgument())
@@ -316,6 +333,13 @@ function addHelp(program: Command, act: Act): void {
         return printExitCodes(context)
       }),
     )
+}
+
+/** The number of an inspected request. */
+function numberOption(flags: string, description: string): Option {
+  return new Option(flags, description)
+    .argParser(integer(1, Number.MAX_SAFE_INTEGER))
+    .conflicts(['show', 'curl', 'replay', 'off'].filter((name) => !flags.startsWith(`--${name} `)))
 }
 
 /** `tunnel open` → that command. Throws commander's usage error for one there is not. */
