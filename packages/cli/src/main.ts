@@ -22,7 +22,7 @@ export async function main(process: ProcessLike): Promise<number> {
   }
   // Whoever read it has gone, as in `cyberun agents | head -1`.
   for (const output of [context.stdout, context.stderr]) output.on('error', () => {})
-  let exit: ExitName = 'ok'
+  let exit: ExitName | number = 'ok'
   const program = createProgram(context, (ended) => {
     exit = ended
   })
@@ -31,7 +31,7 @@ export async function main(process: ProcessLike): Promise<number> {
   } catch (error) {
     exit = error instanceof CommanderError ? endOfParsing(context, error) : reportFailure(context, error)
   }
-  return EXIT_CODES[exit][0]
+  return typeof exit === 'number' ? exit : EXIT_CODES[exit][0]
 }
 
 /** Commander throws for help too, which is no failure unless it stands in for a missing command. */

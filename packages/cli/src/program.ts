@@ -8,19 +8,20 @@ import type { LoginOptions } from './commands/login.ts'
 import type { RunOptions } from './commands/run.ts'
 import type { ServerOptions } from './commands/server.ts'
 import type { ListTasksOptions } from './commands/tasks.ts'
+import type { TerminalOptions } from './commands/terminal.ts'
 import type { Context } from './context.ts'
 import type { ExitName } from './exit-codes.ts'
 import { version } from './version.ts'
 import type { ImportOptions } from './workflows/propose-import.ts'
 
-/** What a command returns: how it ended; nothing means `ok`. */
-type Work = (context: Context, ...given: never[]) => Promise<ExitName | undefined>
+/** What a command returns: how it ended, or the exit code of what it ran; nothing means `ok`. */
+type Work = (context: Context, ...given: never[]) => Promise<ExitName | number | undefined>
 
 /**
  * Every command, its arguments and its help. What a command does is loaded when it is run: `--help` must not wait for
  * a server's worth of modules. `onExit` hears how a command ended.
  */
-export function createProgram(context: Context, onExit: (exit: ExitName) => void): Command {
+export function createProgram(context: Context, onExit: (exit: ExitName | number) => void): Command {
   const act =
     (work: Work) =>
     async (...given: unknown[]): Promise<void> => {
@@ -308,6 +309,16 @@ function addTunnels(program: Command, act: Act): void {
     .action(
       act(async (context, agent: string, port: number, options: ForwardOptions) =>
         (await import('./commands/forward.ts')).forward(context, agent, port, options),
+      ),
+    )
+  program
+    .command('terminal')
+    .addArgument(agentArgument())
+    .description('a shell on the machine, where its owner allows that; Ctrl+] leaves it running')
+    .option('--shell <id>', 'go on in a shell that was left, or look on with others')
+    .action(
+      act(async (context, agent: string, options: TerminalOptions) =>
+        (await import('./commands/terminal.ts')).terminal(context, agent, options),
       ),
     )
   program
