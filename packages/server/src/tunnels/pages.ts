@@ -17,6 +17,14 @@ const OWN_FIELDS: readonly string[] = [
   'noindex',
 ]
 
+/** On what a page can come of: no other origin's page keeps a window on it, or loads it as a picture or a script. */
+const ISOLATED_FIELDS: readonly string[] = [
+  'Cross-Origin-Opener-Policy',
+  'same-origin',
+  'Cross-Origin-Resource-Policy',
+  'same-origin',
+]
+
 export interface OwnAnswer {
   status: number
   fields: Fields
@@ -26,23 +34,21 @@ export interface OwnAnswer {
 /** A refusal as JSON, as the API's errors look, or as a page for a person. */
 export function refusalAnswer(refusal: Refusal, forPerson: boolean): OwnAnswer {
   const { status, code, message } = refusal
-  if (!forPerson)
-    return own(
-      status,
-      'application/json',
-      `${JSON.stringify({ error_message: message, error_code: code })}\n`,
-      refusal.fields,
-    )
+  const fields = [...ISOLATED_FIELDS, ...refusal.fields]
+  if (!forPerson) {
+    const body = JSON.stringify({ error_message: message, error_code: code })
+    return own(status, 'application/json', `${body}\n`, fields)
+  }
   const retryAfter = firstOf([...refusal.fields], 'retry-after')
-  return own(status, 'text/html; charset=utf-8', page(`${status}`, message, retryAfter), refusal.fields)
+  return own(status, 'text/html; charset=utf-8', page(`${status}`, message, retryAfter), fields)
 }
 
 /** A plain page of ours. */
 export function plainPage(status: number, title: string, text: string): OwnAnswer {
-  return own(status, 'text/html; charset=utf-8', page(title, text, undefined), [])
+  return own(status, 'text/html; charset=utf-8', page(title, text, undefined), ISOLATED_FIELDS)
 }
 
-/** An answer that only sends the visitor elsewhere. */
+/** An answer that only sends the visitor elsewhere: windows and pictures of other origins may pass through it. */
 export function redirectAnswer(status: 302 | 307, location: string, fields: readonly string[] = []): OwnAnswer {
   return own(status, 'text/plain; charset=utf-8', '', ['Location', location, ...fields])
 }

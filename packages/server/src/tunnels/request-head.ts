@@ -90,7 +90,7 @@ function rewriteValue(
     case 'referer':
       return refererToService(value, door, target)
     case 'cookie':
-      return cookieToService(value, door, isBrowser(request))
+      return mayBringCookies(request, door, target) ? cookieToService(value, door, isBrowser(request)) : undefined
     case 'expect':
       return request.awaitsContinue ? value : undefined
     default:
@@ -101,6 +101,17 @@ function rewriteValue(
 /** Whether an Origin is the tunnel's own, as its browser names it. */
 export function isOwnOrigin(origin: string, door: Door): boolean {
   return origin === 'null' ? door.pages === 'sandbox' : origin.toLowerCase() === door.origin
+}
+
+/**
+ * Pages of every tunnel are `Origin: null` in the path door's sandbox, and with a form of any of them a browser sends
+ * the cookies it has for this one. They are passed on when Referer, which the browser writes, shows a page of this very
+ * tunnel; else the request is anybody's who knows the token.
+ */
+function mayBringCookies({ fields }: CheckedRequest, door: Door, target: LocalTarget): boolean {
+  if (door.pages !== 'sandbox' || firstOf(fields, 'origin') !== 'null') return true
+  const referer = firstOf(fields, 'referer')
+  return referer !== undefined && toService(referer, door, target) !== undefined
 }
 
 /** Browsers say what they are; nothing depends on it that a client would gain by saying otherwise. */

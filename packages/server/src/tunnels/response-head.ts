@@ -29,6 +29,18 @@ const SANDBOX =
   'allow-presentation allow-scripts allow-top-navigation-by-user-activation'
 
 /**
+ * On a door with an origin of the tunnel's own: no page but the tunnel's frames it or loads from it as a script or a
+ * picture. Ports and the names below a domain are one site to browsers, so that our cookie comes along with such
+ * requests from other tunnels' pages; from further away it does not, and they would be refused anyway.
+ */
+const OWN_ORIGIN: readonly string[] = [
+  'Content-Security-Policy',
+  "frame-ancestors 'self'",
+  'Cross-Origin-Resource-Policy',
+  'same-origin',
+]
+
+/**
  * How much of a URL other sites may see: less where it holds the token. No higher, because the path door needs to see
  * where an escaped request came from. The sets are what is at least as strict.
  */
@@ -63,10 +75,12 @@ export function rewriteResponse(answer: Fields, context: AnswerContext): Fields 
     if (lower === 'referrer-policy') return policyStays
     if (lower === 'content-length') return context.status !== 204
     if (lower === 'trailer') return context.chunked
+    if (lower === 'cross-origin-resource-policy') return door.pages !== 'own'
     return !(cors && lower.startsWith('access-control-'))
   })
   if (!policyStays) fields.push('Referrer-Policy', floorOf(door).policy)
   fields.push('X-Robots-Tag', 'noindex')
+  if (door.pages === 'own') fields.push(...OWN_ORIGIN)
   // What a browser kept of the tunnel that had this port before is not taken for this one's.
   if (door.kind === 'port') fields.push('Vary', 'Cookie')
   if (door.pages === 'sandbox' || door.pages === 'elsewhere') fields.push('Content-Security-Policy', SANDBOX)

@@ -158,8 +158,31 @@ test('a service that was started with the prefix as its base path is told it, on
   }
 })
 
+describe('cookies of a form that some sandboxed page of the path door has sent', () => {
+  const sandbox = pathDoor(tunnel(), atEdge, 'sandbox')
+  const cookie = ['Cookie', `cyberun.${LABEL}.session=1`]
+  const asked = (fields: Fields, door: Door) =>
+    valuesOf(rewriteRequest(checked(fields), '/x', door, target, visitor, 'gw-1').fields, 'cookie')
+  const from = (path: string) => ['Referer', `https://edge.example.org${path}`]
+  test.each([
+    ['of this tunnel', from('/tunnel/TOKEN/page'), 1],
+    ['of another', from('/tunnel/OTHER/page'), 0],
+    ['of one whose token begins alike', from('/tunnel/TOKENS/page'), 0],
+    ['that does not say which', [], 0],
+  ])('%s', (_, referer, count) => {
+    const sent = [...cookie, 'Origin', 'null', ...referer]
+    expect(asked(sent, sandbox)).toHaveLength(count)
+  })
+  test('are nobody else’s concern: a person’s own navigation has no Origin', () => {
+    expect(asked(cookie, sandbox)).toHaveLength(1)
+  })
+})
+
 const FLOOR = {
-  host: ['Referrer-Policy', 'strict-origin-when-cross-origin', 'X-Robots-Tag', 'noindex'],
+  host: [
+    ...['Referrer-Policy', 'strict-origin-when-cross-origin', 'X-Robots-Tag', 'noindex'],
+    ...['Content-Security-Policy', "frame-ancestors 'self'", 'Cross-Origin-Resource-Policy', 'same-origin'],
+  ],
   path: ['Referrer-Policy', 'same-origin', 'X-Robots-Tag', 'noindex'],
 }
 

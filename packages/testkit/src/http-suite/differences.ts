@@ -44,8 +44,12 @@ export const ANSWER_DIFFERENCES: readonly FieldDifference[] = [
   { name: 'referrer-policy', reason: 'never weaker than the door allows: a path door’s URL holds its token' },
   {
     name: 'content-security-policy',
-    value: /^sandbox /,
-    reason: 'a page of the path door shares its origin with other tunnels; the service’s own policy stays beside it',
+    value: /^(sandbox .*|frame-ancestors 'self')$/,
+    reason: 'pages of the path door share their origin with other tunnels, those of a host or a port their site; the service’s own policy stays beside ours',
+  },
+  {
+    name: 'cross-origin-resource-policy',
+    reason: 'of a host or a port, only the tunnel’s own pages load scripts and pictures: the cookie that lets visitors in comes along from pages of the same site',
   },
   { name: 'strict-transport-security', reason: 'a tunnel does not decide how its host name is reached; dropped' },
   { name: 'alt-svc', reason: 'as Strict-Transport-Security' },
