@@ -1,6 +1,8 @@
 import { hash } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createServer as createHttpServer } from 'node:http'
+import { type AddressInfo, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ApiError, type OpenTunnelBody, routes } from '@cyberun/api'
@@ -15,8 +17,10 @@ import { openServerSecret } from '../../src/store/server-secret.ts'
 import { endSignIn, insertSignIn } from '../../src/store/sign-ins.ts'
 import { openStore, type Store } from '../../src/store/store.ts'
 import { deleteMember, deleteTeam, insertMember, insertTeam } from '../../src/store/teams.ts'
+import { listOpenTunnels } from '../../src/store/tunnels.ts'
 import { insertUser } from '../../src/store/users.ts'
 import type { OpenTunnel } from '../../src/tunnels/open-tunnel.ts'
+import { PortDoors } from '../../src/tunnels/port-doors.ts'
 import { Tunnels, type TunnelsOptions } from '../../src/tunnels/tunnels.ts'
 import { edgeAddress, FORBIDDEN_PORT, noPortDoors, SILENT, startAgentLink } from './bed.ts'
 
@@ -49,7 +53,7 @@ beforeEach(async () => {
   await fill(store)
   const link = await startAgentLink()
   stack.defer(link.close)
-  const service = createServer((socket) => socket.on('error', () => {}).resume())
+  const service = createServer((socket) => socket.on('error', () => {}).on('data', () => socket.end()))
   await new Promise<void>((resolve) => service.listen(0, '127.0.0.1', resolve))
   stack.defer(() => void service.close())
   const address = service.address()
@@ -414,3 +418,94 @@ test('without the way to the agent nothing is opened', async () => {
   const body = bodyFor(world.servicePort)
   await expect(tunnels.open(ADA, TEAM, AGENT, body, NEVER)).rejects.toMatchObject({ code: 'agent_offline' })
 })
+
+test('what kind of service it is the opening finds out, unless it is told', async () => {
+  const { tunnels, store } = world
+  const workbench = createHttpServer((request, response) => {
+    if (request.url === '/healthz') response.end('{"status":"expired","lastHeartbeat":0}')
+    else response.writeHead(302, { Location: './login' }).end()
+  }).listen(0, '127.0.0.1')
+  await once(workbench, 'listening')
+  stack.defer(() => void workbench.close())
+  const { port } = workbench.address() as AddressInfo
+  const openedAs = async (changes: Partial<OpenTunnelBody> = {}) => {
+    const { session_id, profile } = await tunnels.open(ADA, TEAM, AGENT, bodyFor(port, changes), NEVER)
+    const record = (await listOpenTunnels(store)).find(({ sessionId }) => sessionId === session_id)
+    expect(record?.profile).toBe(profile)
+    return [profile, record?.hostPolicy]
+  }
+  expect(await openedAs()).toEqual(['code-server', 'preserve'])
+  expect(await openedAs({ host_policy: 'rewrite' })).toEqual(['code-server', 'rewrite'])
+  expect(await openedAs({ profile: 'jupyter' })).toEqual(['jupyter', 'rewrite'])
+  expect(await openedAs({ tunnel_protocol: 'tcp' })).toEqual(['generic', 'rewrite'])
+})
+
+test('a service with the prefix as its base path may be started once the tunnel has told it', async () => {
+  const { tunnels } = world
+  const free = createServer().listen(0, '127.0.0.1')
+  await once(free, 'listening')
+  const { port } = free.address() as AddressInfo
+  await once(free.close(), 'close')
+  await expect(tunnels.open(ADA, TEAM, AGENT, bodyFor(port), NEVER)).rejects.toMatchObject({ code: 'target_refused' })
+  const opened = await tunnels.open(ADA, TEAM, AGENT, bodyFor(port, { path_mode: 'keep' }), NEVER)
+  expect(opened.warning_list.join()).toContain(`base path`)
+  expect(opened.warning_list.join()).toContain(`/tunnel/${tokenOf(opened.tunnel_url)}/`)
+  const forbidden = tunnels.open(ADA, TEAM, AGENT, bodyFor(FORBIDDEN_PORT, { path_mode: 'keep' }), NEVER)
+  await expect(forbidden).rejects.toMatchObject({ code: 'port_not_allowed' })
+})
+
+test('a tunnel has its port for as long as it is open, also over a restart, and the next one gets another', async () => {
+  const { options, servicePort } = world
+  const listening = new Set<number>()
+  const started = async () => {
+    const portDoors = new PortDoors({ range: { first: 40, last: 42 }, host: '127.0.0.1', log: SILENT })
+    // No port is really listened on: what is tested is who has which.
+    const make = (port: number) =>
+      pretendServer(
+        () => void listening.add(port),
+        () => void listening.delete(port),
+      )
+    const tunnels = await Tunnels.start({ ...options, portDoors })
+    await portDoors.start(make, tunnels.edgePorts())
+    return tunnels
+  }
+  const openOn = async (tunnels: Tunnels, changes = {}) => {
+    const { tunnel_url } = await tunnels.open(ADA, TEAM, AGENT, bodyFor(servicePort, changes), NEVER)
+    return tunnels.byToken(tokenOf(tunnel_url))?.facts
+  }
+  const before = await started()
+  const first = await openOn(before)
+  const second = await openOn(before)
+  expect([first?.edgePort, second?.edgePort]).toEqual([40, 41])
+  expect((await openOn(before, { tunnel_protocol: 'tcp' }))?.edgePort).toBeNull()
+  await before.close(ADA, TEAM, AGENT, first?.sessionId)
+  expect([...listening]).toEqual([41])
+  await before.stop()
+
+  listening.clear()
+  const after = await started()
+  stack.defer(() => after.stop())
+  expect([...listening]).toEqual([41])
+  expect(after.byEdgePort(41)?.facts.token).toBe(second?.token)
+  expect((await openOn(after))?.edgePort, 'not the one that was free all the time').toBe(42)
+  expect((await openOn(after))?.edgePort).toBe(40)
+  expect((await openOn(after))?.edgePort, 'the range is used up').toBeNull()
+  const revoked = await after.revoke(ADA, TEAM, AGENT, second?.sessionId ?? '')
+  expect(after.byEdgePort(41)?.facts.token).toBe(tokenOf(revoked.tunnel_url))
+  expect(listening.has(41)).toBe(true)
+})
+
+/** A server that listens and closes at once, and says so. */
+function pretendServer(onListen: () => void, onClose: () => void): Server {
+  const server = createServer()
+  server.listen = () => {
+    onListen()
+    setImmediate(() => server.emit('listening'))
+    return server
+  }
+  server.close = () => {
+    onClose()
+    return server
+  }
+  return server
+}
