@@ -35,9 +35,10 @@ class HandLink implements Link {
         this.heartbeats++
         const { sequence } = JSON.parse(Buffer.from(bytes).toString()) as { sequence: number }
         const answer = encodeLine({ type: 'heartbeat_ok', sequence })
-        if (this.answers) queueMicrotask(() => events?.onData({ bytes: answer, hold: () => () => {} }))
+        if (this.answers) queueMicrotask(() => events?.onData({ bytes: answer, headroom: 0, hold: () => () => {} }))
         return true
       },
+      pass: () => true,
       end() {},
       reset() {},
     }

@@ -24,6 +24,11 @@ const SHORT_READS = 64
 /** A window that reopens gives a quarter of its 1 MiB or more: smaller reads would only make smaller frames. */
 const LEAST_READ_BYTES = 256 * KIB
 
+/** Small ones come from Node's own pool, which spares the allocator a call for each. */
+export function copyOf(bytes: Uint8Array): Uint8Array {
+  return Buffer.from(bytes)
+}
+
 /** A buffer with several users. Whoever takes a reference releases it once; the last one gives it back to the pool. */
 export class SharedBuffer {
   readonly size: BufferSize
@@ -157,6 +162,10 @@ export class ReadBuffers implements ByteLender {
 
   isTooDear(bytes: number): boolean {
     return this.#own === undefined || (bytes < DEAR_BYTES && buffers.isStretched)
+  }
+
+  copy(bytes: Uint8Array): Uint8Array {
+    return copyOf(bytes)
   }
 
   /** Lets go of the buffer of our own. */

@@ -1,4 +1,4 @@
-import { RESET_CODES, type ResetCode, type StreamEvents } from '@cyberun/protocol'
+import { type Chunk, RESET_CODES, type ResetCode, type StreamEvents } from '@cyberun/protocol'
 
 /**
  * One end of a relay: an ordered byte stream each way, half-closable and resettable. A `LinkStream` is one; a socket and
@@ -9,6 +9,8 @@ export interface ByteEnd {
   listen(events: StreamEvents): void
   /** See `LinkStream.write`. */
   write(bytes: Uint8Array, onWritten?: () => void, headroom?: number): boolean
+  /** See `LinkStream.pass`; absent where everything has to be held. */
+  pass?(chunk: Chunk): boolean
   end(): void
   reset(code: ResetCode): void
   /** What it could take at once; absent where nobody knows. */
@@ -58,7 +60,7 @@ export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {
     return {
       onData(chunk) {
         count(chunk.bytes)
-        if (!to.write(chunk.bytes, chunk.hold(), chunk.headroom)) from.pause?.()
+        if (!passOn(chunk, to)) from.pause?.()
       },
       onEnd() {
         hasEnded = true
@@ -97,6 +99,12 @@ export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {
   if (signal?.aborted) cancel()
   else signal?.addEventListener('abort', cancel, { once: true })
   return done.promise
+}
+
+function passOn(chunk: Chunk, to: ByteEnd): boolean {
+  if (to.pass) return to.pass(chunk)
+  const release = chunk.hold()
+  return to.write(chunk.bytes, release, chunk.headroom)
 }
 
 /** The reset code with this number, for those who get numbers from a peer. */

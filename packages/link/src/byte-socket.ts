@@ -1,7 +1,7 @@
 import { RESET_CODES, type ResetCode, type StreamEvents, WEBSOCKET_CLOSE } from '@cyberun/protocol'
 import { type ByteEnd, resetCodeOf } from './byte-end.ts'
 import type { PumpSocket } from './pump-socket.ts'
-import { chunkOf } from './socket-end.ts'
+import { SocketChunk } from './socket-end.ts'
 import { TCP_SUBPROTOCOL } from './upgrade.ts'
 import { GATHER_BYTES, type Masking, type PipeEnd, WebsocketPipe } from './websocket-pipe.ts'
 
@@ -42,7 +42,7 @@ export class ByteSocket implements ByteEnd {
     this.#events = events
     this.#pipe.listen({
       onBytes: (bytes, headroom, lender) => {
-        if (this.#state === 'open' && !this.#hasPeerEnded) events.onData(chunkOf(bytes, headroom, lender))
+        if (this.#state === 'open' && !this.#hasPeerEnded) events.onData(new SocketChunk(bytes, headroom, lender))
       },
       onEmptyText: () => this.#peerEnded(),
       onWritten: () => this.#drained(),

@@ -17,7 +17,7 @@ export {
   relaySocketToWebSocket,
   relayWebSocket,
 } from './relay.ts'
-export { chunkOf } from './socket-end.ts'
+export { SocketChunk } from './socket-end.ts'
 export { StreamChannel } from './stream-channel.ts'
 export { DialError, type DialFailure } from './transport.ts'
 export type { Link, LinkStats } from './types.ts'

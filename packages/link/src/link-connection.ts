@@ -189,22 +189,33 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
     this.#isPumping = false
   }
 
+  takeShort(stream: number, bytes: Uint8Array): boolean {
+    if (this.#isPumping || bytes.length > GATHER_BYTES) return false
+    if (this.#pipe.queuedBytes >= this.#session.handoverBytes) return false
+    this.#gather(stream, bytes)
+    return true
+  }
+
   #emit(frame: OutFrame): void {
     if (frame.kind === 'control') {
       this.#pipe.gather(frame.bytes)
       return
     }
-    const { write, offset, length } = frame
-    const header = muxHeader
-    writeDataHeader(header, 0, length, frame.stream)
+    const { stream, write, offset, length } = frame
     const bytes = write.bytes.subarray(offset, offset + length)
     if (length <= GATHER_BYTES) {
-      this.#pipe.gather(header)
-      this.#pipe.gather(bytes)
+      this.#gather(stream, bytes)
       write.pieceWritten()
       return
     }
-    this.#pipe.send(header, bytes, write.headroomAt(offset), write)
+    writeDataHeader(muxHeader, 0, length, stream)
+    this.#pipe.send(muxHeader, bytes, write.headroomAt(offset), write)
+  }
+
+  #gather(stream: number, bytes: Uint8Array): void {
+    writeDataHeader(muxHeader, 0, bytes.length, stream)
+    this.#pipe.gather(muxHeader)
+    this.#pipe.gather(bytes)
   }
 
   #arm(): void {

@@ -2,7 +2,7 @@ import { connect, type OnReadOpts, type Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import type { ByteLender } from '@cyberun/protocol'
 import { adoptSocket, writeQueueSize } from './adopt.ts'
-import { ReadBuffers } from './buffers.ts'
+import { copyOf, ReadBuffers } from './buffers.ts'
 
 /** What a pump socket tells. */
 export interface PumpEvents {
@@ -22,7 +22,7 @@ export interface WriteOwner {
 }
 
 /** For sockets whose bytes Node allocates afresh: they stay valid for whoever keeps them. */
-const NOTHING_TO_LEND: ByteLender = { lend: () => () => {}, isTooDear: () => false }
+const NOTHING_TO_LEND: ByteLender = { lend: () => () => {}, isTooDear: () => false, copy: copyOf }
 
 /** In place of an owner who was told before Node called back. */
 const TOLD: WriteOwner = { pieceWritten() {} }
@@ -49,8 +49,9 @@ export class PumpSocket {
   bytesIn = 0
   bytesOut = 0
   readonly #isTls: boolean
-  /** Bytes written since `#hold`; undefined while nothing is held. */
-  #heldBytes: number | undefined
+  /** Written while the present event is handled, for one call to the kernel after it. */
+  readonly #held: Uint8Array[] = []
+  #heldBytes = 0
   readonly #written = (): void => this.#callbackCame()
 
   private constructor(socket: Socket, readBuffers: ReadBuffers | undefined) {
@@ -145,12 +146,12 @@ export class PumpSocket {
 
   /** Bytes written that the kernel has not taken. */
   get queuedBytes(): number {
-    return this.#socket.writableLength
+    return this.#socket.writableLength + this.#heldBytes
   }
 
   /** Those of them that the kernel was offered: what a source has to wait for. */
   get refusedBytes(): number {
-    return this.#socket.writableLength - (this.#heldBytes ?? 0)
+    return this.#socket.writableLength
   }
 
   /** A number that changes while writes make progress. */
@@ -178,27 +179,17 @@ export class PumpSocket {
       owner?.pieceWritten()
       return
     }
-    this.#hold()
-    this.#heldBytes = (this.#heldBytes ?? 0) + bytes.length
+    if (this.#held.length === 0) letGoSoon(this, this.#isTls)
+    this.#held.push(bytes)
+    this.#heldBytes += bytes.length
     this.bytesOut += bytes.length
     this.#owed.push(owner)
-    this.#socket.write(bytes, this.#written)
-  }
-
-  /** Under TLS, where small writes cost most, until the loop turns. */
-  #hold(): void {
-    if (this.#heldBytes !== undefined) return
-    this.#heldBytes = 0
-    this.#socket.cork()
-    if (this.#isTls) setImmediate(letGo, this)
-    else process.nextTick(letGo, this)
   }
 
   /** Offers the kernel what was held. When it took everything, no owner need wait for the callback. */
   letGo(): void {
-    if (this.#heldBytes === undefined) return
-    this.#heldBytes = undefined
-    this.#socket.uncork()
+    if (this.#held.length === 0) return
+    this.#offer()
     if (this.#socket.writableLength > 0 || this.#isClosed) return
     const end = this.#owed.length
     for (let at = this.#owedFrom; at < end; at++) {
@@ -209,13 +200,25 @@ export class PumpSocket {
     this.#events?.onWritten()
   }
 
+  /** To cork a socket for a single write costs more than the write's own bookkeeping. */
+  #offer(): void {
+    const { length } = this.#held
+    if (length > 1) this.#socket.cork()
+    for (const bytes of this.#held) this.#socket.write(bytes, this.#written)
+    if (length > 1) this.#socket.uncork()
+    this.#held.length = 0
+    this.#heldBytes = 0
+  }
+
   /** Sends FIN after what is queued. */
   end(): void {
+    this.letGo()
     this.#socket.end()
   }
 
   /** Closes once what is queued has left. */
   destroySoon(): void {
+    this.letGo()
     this.#socket.destroySoon()
   }
 
@@ -257,6 +260,8 @@ export class PumpSocket {
   #closed(): void {
     this.#isClosed = true
     this.#buffers?.close()
+    this.#held.length = 0
+    this.#heldBytes = 0
     for (const owner of this.#owed.splice(this.#owedFrom)) owner?.pieceWritten()
     this.#owed.length = 0
     this.#owedFrom = 0
@@ -264,9 +269,23 @@ export class PumpSocket {
   }
 }
 
-/** One function for all sockets: a closure of each would be kept by each. */
+/** Sockets that hold something, in the order of their first write: one tick serves all of an event. */
+const holding: PumpSocket[] = []
+
+/** Under TLS, where small writes cost most, a socket holds until the loop turns. */
+function letGoSoon(socket: PumpSocket, isTls: boolean): void {
+  if (isTls) setImmediate(letGo, socket)
+  else if (holding.push(socket) === 1) process.nextTick(letGoAll)
+}
+
 function letGo(socket: PumpSocket): void {
   socket.letGo()
+}
+
+/** Those that begin to hold meanwhile are at the end of the same list. */
+function letGoAll(): void {
+  for (const socket of holding) socket.letGo()
+  holding.length = 0
 }
 
 /** Joins the buffers, Node's `onread` and the socket, which do not exist at the same time. */

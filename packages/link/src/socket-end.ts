@@ -6,10 +6,24 @@ import type { PumpSocket } from './pump-socket.ts'
 const HIGH_WATER_BYTES = 256 * 1024
 
 /** A chunk over bytes that `lender` lends. */
-export function chunkOf(bytes: Uint8Array, headroom: number, lender: ByteLender): Chunk {
-  // Small pieces of a large buffer would keep all of it: once much is kept that way, they are copied instead.
-  if (lender.isTooDear(bytes.length)) return { bytes: new Uint8Array(bytes), hold: () => () => {} }
-  return { bytes, headroom, hold: () => lender.lend() }
+export class SocketChunk implements Chunk {
+  bytes: Uint8Array
+  headroom: number
+  readonly #lender: ByteLender
+
+  constructor(bytes: Uint8Array, headroom: number, lender: ByteLender) {
+    this.bytes = bytes
+    this.headroom = headroom
+    this.#lender = lender
+  }
+
+  hold(): () => void {
+    // Small pieces of a large buffer would keep all of it: once much is kept that way, they are copied instead.
+    if (!this.#lender.isTooDear(this.bytes.length)) return this.#lender.lend()
+    this.bytes = this.#lender.copy(this.bytes)
+    this.headroom = 0
+    return () => {}
+  }
 }
 
 /** A socket as one end of a relay: FIN is `end`, RST is `reset`. */
@@ -36,7 +50,7 @@ export class SocketEnd implements ByteEnd {
   listen(events: StreamEvents): void {
     this.#socket.listen({
       onBytes: (bytes, headroom, lender) => {
-        if (!this.#isOver) events.onData(chunkOf(bytes, headroom, lender))
+        if (!this.#isOver) events.onData(new SocketChunk(bytes, headroom, lender))
       },
       onEnd: () => {
         if (!this.#isOver) events.onEnd()

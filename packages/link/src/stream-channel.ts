@@ -29,7 +29,8 @@ export class StreamChannel {
     this.#stream = stream
     stream.listen({
       onData: (chunk) => {
-        if (chunk.bytes.length > 0) this.#pieces.push({ bytes: chunk.bytes, release: chunk.hold() })
+        const release = chunk.hold()
+        this.#pieces.push({ bytes: chunk.bytes, release })
         this.#wake()
       },
       onEnd: () => {

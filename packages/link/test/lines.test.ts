@@ -17,7 +17,7 @@ function read(bytes: Uint8Array, sizes: readonly number[]) {
   for (const size of [...sizes, bytes.length]) {
     // A copy that is wiped afterwards: the bytes are only lent for the call.
     const piece = Uint8Array.from(bytes.subarray(from, from + size))
-    events.onData({ bytes: piece, hold: () => () => {} })
+    events.onData({ bytes: piece, headroom: 0, hold: () => () => {} })
     piece.fill(0)
     from += size
   }

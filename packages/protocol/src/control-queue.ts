@@ -15,6 +15,10 @@ export class ControlQueue {
     return this.#bytes <= this.#limitBytes
   }
 
+  get isEmpty(): boolean {
+    return this.#frames.length === 0
+  }
+
   take(): Uint8Array | undefined {
     const frame = this.#frames.shift()
     if (frame) this.#bytes -= frame.length

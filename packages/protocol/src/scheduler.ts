@@ -63,8 +63,13 @@ export class Scheduler<S extends Scheduled> {
   frameBytes(stream: S, now: number, alone: number): number {
     const turn = this.isLight(now) ? LIGHT_TURN_BYTES : BULK_TURN_BYTES
     if (stream.turnBytes <= 0) stream.turnBytes = turn
-    const isAlone = this.#rings.every((ring) => ring.first === undefined)
-    return isAlone && turn === BULK_TURN_BYTES ? alone : Math.min(turn, stream.turnBytes)
+    return this.isEmpty && turn === BULK_TURN_BYTES ? alone : Math.min(turn, stream.turnBytes)
+  }
+
+  /** Nobody waits. */
+  get isEmpty(): boolean {
+    for (const ring of this.#rings) if (ring.first) return false
+    return true
   }
 
   /** After a stream taken sent `bytes` and has more: it keeps its turn, or goes to the end of its ring. */

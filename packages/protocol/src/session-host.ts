@@ -10,6 +10,8 @@ export type SessionRole = 'dialler' | 'acceptor'
 export interface SessionHost {
   /** There is output: take it with `nextFrame` as far as the socket has room. */
   outputReady(): void
+  /** Takes a short data frame at once, by copying it. False: there is no room, or the frame is not short. */
+  takeShort(stream: number, bytes: Uint8Array): boolean
   /** For the acceptor: answer with `welcome` or `close`. */
   onHello(hello: Hello): void
   /** For the dialler: the session is open. */

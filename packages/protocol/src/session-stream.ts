@@ -16,6 +16,8 @@ export interface ByteLender {
   lend(): () => void
   /** True when a piece this short should be copied: it would keep a large buffer from its next use. */
   isTooDear(bytes: number): boolean
+  /** The same bytes where nobody writes over them. */
+  copy(bytes: Uint8Array): Uint8Array
 }
 
 /** What a stream needs of its session. */
@@ -25,6 +27,8 @@ export interface StreamHost {
   send(frame: ControlFrame): void
   /** This stream has data or an end to send, and may. */
   wake(stream: SessionStream): void
+  /** Sends `bytes` as one frame if nothing else waits and they can be copied; says whether it did. */
+  sendAtOnce(stream: SessionStream, bytes: Uint8Array): boolean
   /** Bytes of this stream were consumed, so that credit may be due. */
   consumed(stream: SessionStream, bytes: number): void
   /** The stream is over and told so: forget it. */
@@ -182,12 +186,38 @@ export class SessionStream implements LinkStream, Scheduled {
       onWritten?.()
       return this.#state !== 'over'
     }
+    if (this.#wentAtOnce(bytes)) {
+      onWritten?.()
+      return !this.#isBlocked
+    }
     this.#queue.push(new PendingWrite(this, bytes, onWritten, headroom))
     this.#queuedBytes += bytes.length
     this.#waitingBytes += bytes.length
     this.#wakeIfReady()
     this.#isBlocked ||= this.#waitingBytes >= HIGH_WATER_BYTES || this.#credit === 0
     return !this.#isBlocked
+  }
+
+  pass(chunk: Chunk): boolean {
+    if (
+      this.#sending === 'open' &&
+      this.#state !== 'asked' &&
+      this.#state !== 'over' &&
+      this.#wentAtOnce(chunk.bytes)
+    ) {
+      return !this.#isBlocked
+    }
+    const release = chunk.hold()
+    return this.write(chunk.bytes, release, chunk.headroom)
+  }
+
+  /** The short way of what is short: nothing is queued, so nothing has to be kept. */
+  #wentAtOnce(bytes: Uint8Array): boolean {
+    const { length } = bytes
+    if (this.#queue.length > 0 || this.#credit < length || !this.#host.sendAtOnce(this, bytes)) return false
+    this.#credit -= length
+    this.#isBlocked ||= this.#credit === 0
+    return true
   }
 
   end(): void {
@@ -284,10 +314,13 @@ export class SessionStream implements LinkStream, Scheduled {
       const copy = new Uint8Array(bytes)
       this.#early.push((later) => this.#deliver(later, copy, 0, undefined))
     } else {
-      const lender = this.#host.lender
-      if (lender?.isTooDear(bytes.length)) this.#deliver(events, new Uint8Array(bytes), 0, undefined)
-      else this.#deliver(events, bytes, headroom, lender)
+      this.#deliver(events, bytes, headroom, this.#host.lender)
     }
+  }
+
+  /** Bytes delivered here were consumed. */
+  consumed(bytes: number): void {
+    this.#host.consumed(this, bytes)
   }
 
   peerEnded(): void {
@@ -317,7 +350,7 @@ export class SessionStream implements LinkStream, Scheduled {
   }
 
   #deliver(events: StreamEvents, bytes: Uint8Array, headroom: number, lender: ByteLender | undefined): void {
-    const chunk = new DeliveredChunk(bytes, headroom, lender, (length) => this.#host.consumed(this, length))
+    const chunk = new DeliveredChunk(bytes, headroom, lender, this)
     try {
       events.onData(chunk)
     } catch (error) {
@@ -361,34 +394,42 @@ export class SessionStream implements LinkStream, Scheduled {
 
 /** One delivery. What `hold` returns may be called twice; it counts once. */
 class DeliveredChunk implements Chunk {
-  readonly bytes: Uint8Array
-  readonly headroom: number
+  bytes: Uint8Array
+  headroom: number
   readonly #lender: ByteLender | undefined
-  readonly #consumed: (bytes: number) => void
+  readonly #stream: SessionStream
   #isHeld = false
 
-  constructor(bytes: Uint8Array, headroom: number, lender: ByteLender | undefined, consumed: (bytes: number) => void) {
+  constructor(bytes: Uint8Array, headroom: number, lender: ByteLender | undefined, stream: SessionStream) {
     this.bytes = bytes
     this.headroom = headroom
     this.#lender = lender
-    this.#consumed = consumed
+    this.#stream = stream
   }
 
   hold(): () => void {
     if (this.#isHeld) throw new Error('a chunk is held once')
     this.#isHeld = true
-    const giveBack = this.#lender?.lend()
+    const giveBack = this.#keep()
     let isReleased = false
     return () => {
       if (isReleased) return
       isReleased = true
       giveBack?.()
-      this.#consumed(this.bytes.length)
+      this.#stream.consumed(this.bytes.length)
     }
   }
 
   /** The call that delivered it is over: without a hold, it is consumed. */
   delivered(): void {
-    if (!this.#isHeld) this.#consumed(this.bytes.length)
+    if (!this.#isHeld) this.#stream.consumed(this.bytes.length)
+  }
+
+  #keep(): (() => void) | undefined {
+    const lender = this.#lender
+    if (!lender?.isTooDear(this.bytes.length)) return lender?.lend()
+    this.bytes = lender.copy(this.bytes)
+    this.headroom = 0
+    return undefined
   }
 }

@@ -401,6 +401,15 @@ export class Session implements FrameHandler, StreamHost {
     this.#host.outputReady()
   }
 
+  sendAtOnce(stream: SessionStream, bytes: Uint8Array): boolean {
+    if (this.#state.kind === 'closed' || bytes.length > this.#limits.frameBytes) return false
+    if (!this.#control.isEmpty || !this.#scheduler.isEmpty || !this.#host.takeShort(stream.id, bytes)) return false
+    this.#counts.sent++
+    stream.moved(bytes.length)
+    this.#scheduler.moved(stream, this.#now)
+    return true
+  }
+
   bug(error: unknown): void {
     this.#host.onBug(error)
   }

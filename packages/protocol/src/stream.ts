@@ -26,6 +26,8 @@ export interface LinkStream {
    * many bytes in front of `bytes`, in the same buffer, may be overwritten, and so may `bytes` once they were sent.
    */
   write(bytes: Uint8Array, onWritten?: () => void, headroom?: number): boolean
+  /** Writes what another stream or socket delivered, during its `onData`; it is held for as long as that takes. */
+  pass(chunk: Chunk): boolean
   /** No more bytes from this end; the other direction goes on. */
   end(): void
   /** Ends both directions at once. Harmless on a stream that is over. */
@@ -52,9 +54,10 @@ export interface StreamEvents {
 }
 
 export interface Chunk {
+  /** To be read after `hold`, by whoever holds the chunk: what cannot be lent is copied then, and only then. */
   readonly bytes: Uint8Array
-  /** How many bytes in front of `bytes` belong to the chunk and mean nothing; absent is none. */
-  readonly headroom?: number
+  /** How many bytes in front of `bytes` belong to the chunk and mean nothing. To be read after `hold`, too. */
+  readonly headroom: number
   /** Keeps `bytes` valid, and its credit unreturned, until the returned function is called. Once for each chunk. */
   hold(): () => void
 }

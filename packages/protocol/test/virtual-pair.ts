@@ -25,6 +25,8 @@ export interface PairOptions {
 
 /** Bytes arrive in pieces of this size. */
 const PACKET_BYTES = 16 * 1024
+/** Frames up to this size are copied, as the pump does. */
+const SHORT_BYTES = 8 * 1024
 
 /** One end of the pair, and the wire that leads away from it. */
 export class End {
@@ -45,6 +47,7 @@ export class End {
     this.#pair = pair
     const host: SessionHost = {
       outputReady: () => this.pump(),
+      takeShort: (stream, bytes) => this.#takeShort(stream, bytes),
       onHello: () => {
         if (options.greets !== false) this.session.welcome('test/1', {})
       },
@@ -85,6 +88,16 @@ export class End {
       this.#carry(bytes, () => write.pieceWritten())
     }
     this.#isPumping = false
+  }
+
+  #takeShort(stream: number, bytes: Uint8Array): boolean {
+    if (this.#isPumping || bytes.length > SHORT_BYTES || this.#onWire >= this.session.handoverBytes) return false
+    const frame = new Uint8Array(FRAME_HEADER_BYTES + bytes.length)
+    writeDataHeader(frame, 0, bytes.length, stream)
+    frame.set(bytes, FRAME_HEADER_BYTES)
+    this.sent.push({ stream, length: bytes.length, at: this.#pair.now })
+    this.#carry(frame, () => {})
+    return true
   }
 
   /** Sends bytes that no session would. */
@@ -198,7 +211,7 @@ export const echo: StreamHandler = (stream: LinkStream) => {
   stream.accept()
   return {
     onData(chunk) {
-      stream.write(chunk.bytes, chunk.hold())
+      stream.pass(chunk)
     },
     onEnd: () => stream.end(),
     onReset() {},

@@ -39,7 +39,7 @@ export function stdioEnd(stdin: Readable, stdout: Writable): ByteEnd {
   return {
     listen(listener) {
       events = listener
-      stdin.on('data', (bytes: Uint8Array) => listener.onData({ bytes, hold: hold(bytes.length) }))
+      stdin.on('data', (bytes: Uint8Array) => listener.onData({ bytes, headroom: 0, hold: hold(bytes.length) }))
       stdin.on('end', () => {
         listener.onEnd()
         closeHalf('in')

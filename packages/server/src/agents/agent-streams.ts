@@ -162,7 +162,7 @@ export class AgentStreams {
 function echoEvents(stream: LinkStream, onClose: () => void): StreamEvents {
   return {
     onData(chunk) {
-      stream.write(chunk.bytes, chunk.hold())
+      stream.pass(chunk)
     },
     onEnd: () => stream.end(),
     onReset() {},

@@ -8,10 +8,16 @@ const SOCKET_SLACK_BYTES = 64 * 1024
 /** What is gathered leaves when it is more than this, so that many small pieces stay few. */
 const GATHERED_BYTES = 64 * 1024
 
+/** A piece of a body where it stays until `release` is called, once. */
+export interface KeptPiece {
+  bytes: Uint8Array
+  release(): void
+}
+
 /** Whoever owns a piece of a body. */
 export interface PieceOwner {
-  /** Keeps the piece being told of valid until the returned function is called, once. */
-  hold(): () => void
+  /** Keeps the piece being told of, if need be somewhere else. */
+  keep(piece: Uint8Array): KeptPiece
 }
 
 /** Whether the visitor's connection goes on after an answer. */
@@ -52,11 +58,11 @@ export class AnswerWriter {
     this.#gather(formatHead(startLine, fields, isChunked ? last + CHUNKED_LINE : last))
   }
 
-  /** A piece of the body. `owner` is asked to hold one that is not copied, until the kernel has taken it. */
+  /** A piece of the body. `owner` is asked to keep one that is not copied, until the kernel has taken it. */
   body(piece: Uint8Array, owner: PieceOwner): void {
     if (this.#isChunked) this.#gather(`${piece.length.toString(16)}\r\n`)
     if (piece.length <= COPIED_BYTES && this.#socket.refusedBytes < SOCKET_SLACK_BYTES) this.#gather(piece)
-    else this.#send(piece, owner.hold())
+    else this.#send(owner.keep(piece))
     if (this.#isChunked) this.#gather('\r\n')
   }
 
@@ -77,9 +83,9 @@ export class AnswerWriter {
     if (this.#gatheredBytes > GATHERED_BYTES) this.flush()
   }
 
-  #send(piece: Uint8Array, release: () => void): void {
+  #send({ bytes, release }: KeptPiece): void {
     this.flush()
-    this.#socket.write(piece, { pieceWritten: release })
+    this.#socket.write(bytes, { pieceWritten: release })
   }
 
   /** All that was gathered, as one array of its own. */

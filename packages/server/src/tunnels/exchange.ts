@@ -184,7 +184,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
     this.#use?.uploaded(chunk.bytes.length, this.#context.now())
     this.#inspected?.requestBytes(chunk.bytes)
     const isChunked = this.#checked.body.kind === 'chunked'
-    const writable = isChunked ? writeChunk(upstream, chunk) : upstream.write(chunk.bytes, chunk.hold())
+    const writable = isChunked ? writeChunk(upstream, chunk) : upstream.pass(chunk)
     if (!writable) this.#connection.pauseBody()
   }
 
@@ -327,6 +327,6 @@ function writeChunk(upstream: Upstream, chunk: Chunk): boolean {
   const size = Buffer.from(`${bytes.length.toString(16)}\r\n`, 'latin1')
   if (bytes.length <= COPIED_BYTES) return upstream.write(Buffer.concat([size, bytes, CRLF]))
   upstream.write(size)
-  upstream.write(bytes, chunk.hold())
+  upstream.pass(chunk)
   return upstream.write(CRLF)
 }

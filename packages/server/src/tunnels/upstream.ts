@@ -1,5 +1,6 @@
 import type { Chunk, LinkStream, StreamEvents } from '@cyberun/link'
 import type { ResetCode } from '@cyberun/protocol'
+import type { KeptPiece, PieceOwner } from './answer-writer.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { type Awaited, ResponseFault, ResponseParser, type ResponseSink } from './response-parser.ts'
 
@@ -38,7 +39,7 @@ export interface UpstreamOwner {
 }
 
 /** One connection to a tunnelled service: a stream to its agent with our HTTP/1.1 on it, a request at a time. */
-export class Upstream implements StreamEvents {
+export class Upstream implements StreamEvents, PieceOwner {
   readonly #tunnel: OpenTunnel
   readonly #owner: UpstreamOwner
   readonly #parser = new ResponseParser()
@@ -102,11 +103,16 @@ export class Upstream implements StreamEvents {
     return this.#stream?.write(bytes, onWritten) ?? false
   }
 
-  /** Keeps the bytes being told of in `onBody` valid until the returned function is called, once. */
-  hold(): () => void {
-    if (!this.#pushed) throw new Error('bytes can only be held while they are told of')
-    this.#shared ??= new SharedChunk(this.#pushed.hold())
-    return this.#shared.hold()
+  /** The same for a piece of a visitor's request, during the call that tells of it. */
+  pass(chunk: Chunk): boolean {
+    this.#tunnel.bytesIn += chunk.bytes.length
+    return this.#stream?.pass(chunk) ?? false
+  }
+
+  keep(piece: Uint8Array): KeptPiece {
+    if (!this.#pushed) throw new Error('bytes can only be kept while they are told of')
+    this.#shared ??= new SharedChunk(this.#pushed)
+    return this.#shared.keep(piece)
   }
 
   /** No further request will come. What the service still sends is dropped. */
@@ -231,16 +237,22 @@ export class Upstream implements StreamEvents {
  * this has told of all of them.
  */
 class SharedChunk {
+  readonly #chunk: Chunk
+  /** Where the chunk began when pieces were cut out of it: to hold it may have moved it. */
+  readonly #cutAt: number
   readonly #release: () => void
   #holders = 1
 
-  constructor(release: () => void) {
-    this.#release = release
+  constructor(chunk: Chunk) {
+    this.#chunk = chunk
+    this.#cutAt = chunk.bytes.byteOffset
+    this.#release = chunk.hold()
   }
 
-  hold(): () => void {
+  keep(piece: Uint8Array): KeptPiece {
     this.#holders += 1
-    return () => this.release()
+    const from = piece.byteOffset - this.#cutAt
+    return { bytes: this.#chunk.bytes.subarray(from, from + piece.length), release: () => this.release() }
   }
 
   release(): void {

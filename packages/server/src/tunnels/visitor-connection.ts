@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http'
-import { type Chunk, chunkOf, type PumpEvents, type PumpSocket } from '@cyberun/link'
+import { type Chunk, type PumpEvents, type PumpSocket, SocketChunk } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { ByteLender } from '@cyberun/protocol'
 import { type Afterwards, AnswerWriter, type PieceOwner } from './answer-writer.ts'
@@ -243,7 +243,7 @@ export class VisitorConnection implements PumpEvents, RequestSink {
   }
 
   onBody(bytes: Uint8Array): void {
-    this.#current?.onRequestBytes(chunkOf(bytes, 0, this.#lender))
+    this.#current?.onRequestBytes(new SocketChunk(bytes, 0, this.#lender))
   }
 
   onComplete(trailers: Fields): void {
@@ -383,6 +383,6 @@ const TOO_SLOW = new Refusal(
 const OWN_FAULT = new Refusal('internal', 'this is a fault of the server; see its log')
 
 /** Bytes that nobody writes over. */
-const OWN_BYTES: ByteLender = { lend: () => () => {}, isTooDear: () => false }
+const OWN_BYTES: ByteLender = { lend: () => () => {}, isTooDear: () => false, copy: (bytes) => bytes }
 
-const OWN_PIECE: PieceOwner = { hold: () => () => {} }
+const OWN_PIECE: PieceOwner = { keep: (bytes) => ({ bytes, release() {} }) }

@@ -71,7 +71,7 @@ function echo(stream: LinkStream): StreamEvents {
   stream.accept()
   return {
     onData(chunk) {
-      stream.write(chunk.bytes, chunk.hold())
+      stream.pass(chunk)
     },
     onEnd: () => stream.end(),
     onReset() {},
