@@ -33,7 +33,7 @@ export function copyOf(bytes: Uint8Array): Uint8Array {
 export class SharedBuffer {
   readonly size: BufferSize
   /** All of it, headroom included. */
-  readonly bytes: Uint8Array
+  readonly bytes: Buffer
   readonly #pool: BufferPool
   #references = 0
 
@@ -41,7 +41,7 @@ export class SharedBuffer {
     this.#pool = pool
     this.size = size
     // Not zeroed, so that pages nobody has read into cost nothing.
-    this.bytes = new Uint8Array(Buffer.allocUnsafeSlow(HEADROOM_BYTES + BUFFER_BYTES[size]).buffer)
+    this.bytes = Buffer.allocUnsafeSlow(HEADROOM_BYTES + BUFFER_BYTES[size])
   }
 
   /** True when only one user is left: it may write into the buffer again. */
@@ -73,7 +73,7 @@ class BufferPool {
    * Where all quiet sockets of this thread read: a read is handed on before the next one begins, and what somebody
    * wants to keep is copied. So an idle connection has no buffer at all.
    */
-  readonly quiet = new Uint8Array(QUIET_BYTES)
+  readonly quiet = Buffer.alloc(QUIET_BYTES)
 
   /** A buffer with one reference, the caller's. */
   take(size: BufferSize): SharedBuffer {

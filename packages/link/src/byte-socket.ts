@@ -67,7 +67,7 @@ export class ByteSocket implements ByteEnd {
     if (bytes.length > GATHER_BYTES) {
       this.#pipe.send(NOTHING, bytes, headroom, onWritten && { pieceWritten: onWritten })
     } else {
-      this.#pipe.gather(bytes)
+      this.#pipe.gather(NOTHING, bytes)
       if (onWritten && this.#pipe.refusedBytes < HIGH_WATER_BYTES) onWritten()
       else if (onWritten) this.#waiting.push(onWritten)
     }

@@ -198,7 +198,7 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
 
   #emit(frame: OutFrame): void {
     if (frame.kind === 'control') {
-      this.#pipe.gather(frame.bytes)
+      this.#pipe.gather(NOTHING, frame.bytes)
       return
     }
     const { stream, write, offset, length } = frame
@@ -214,8 +214,7 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
 
   #gather(stream: number, bytes: Uint8Array): void {
     writeDataHeader(muxHeader, 0, bytes.length, stream)
-    this.#pipe.gather(muxHeader)
-    this.#pipe.gather(bytes)
+    this.#pipe.gather(muxHeader, bytes)
   }
 
   #arm(): void {
@@ -247,6 +246,8 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
 function tick(connection: LinkConnection): void {
   connection.tick()
 }
+
+const NOTHING = new Uint8Array(0)
 
 /** Where the header of a data frame is made; it is copied before the next one. */
 const muxHeader = new Uint8Array(FRAME_HEADER_BYTES)

@@ -15,11 +15,17 @@ import {
   websocketHeaderBytes,
   writeWebsocketHeader,
 } from '@cyberun/protocol'
-import { BUFFER_BYTES, buffers, type SharedBuffer } from './buffers.ts'
+import { buffers, type SharedBuffer } from './buffers.ts'
 import type { PumpEvents, PumpSocket, WriteOwner } from './pump-socket.ts'
 
 /** Payloads up to this size are gathered and leave together when the loop turns; larger ones leave at once. */
 export const GATHER_BYTES = 8 * 1024
+/**
+ * What was gathered leaves before the loop turns when it is as much as this, so that the other end, on another core, begins
+ * while this one still reads. At 64 connections that is a sixth more requests a second than with 64 KiB, for 2 % more
+ * CPU; 1.5 KiB bring nothing and cost 15 to 35 %.
+ */
+const BATCH_BYTES = 6 * 1024
 
 /** How the frames of this end are masked: a server never masks, a client always sends a mask. */
 export type Masking = 'none' | 'zero' | 'random'
@@ -89,17 +95,22 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
     this.#socket.resume()
   }
 
-  /** Copies `bytes` into the batch that leaves when the loop turns, or before when it is full. */
-  gather(bytes: Uint8Array): void {
+  /** Copies `prefix` and `bytes` into the batch that leaves when the loop turns, or before when it is large enough. */
+  gather(prefix: Uint8Array, bytes: Uint8Array): void {
     if (this.#state !== 'open') return
-    if (this.#batchEnd + bytes.length > BUFFER_BYTES.medium) this.flush()
     if (bytes.length > GATHER_BYTES) {
-      this.send(NOTHING, bytes, 0)
+      this.send(prefix, bytes, 0)
       return
     }
     this.#batch ??= buffers.take('medium')
-    this.#batch.bytes.set(bytes, this.#batchEnd)
-    this.#batchEnd += bytes.length
+    this.#batch.bytes.set(prefix, this.#batchEnd)
+    this.#batch.bytes.set(bytes, this.#batchEnd + prefix.length)
+    this.#batchEnd += prefix.length + bytes.length
+    if (this.#batchEnd >= BATCH_BYTES) this.#leave()
+    else this.#leaveSoon()
+  }
+
+  #leaveSoon(): void {
     if (this.#isFlushDue) return
     this.#isFlushDue = true
     setImmediate(flushLater, this)
@@ -110,7 +121,7 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
    * of `bytes` all headers are written in place.
    */
   send(prefix: Uint8Array, bytes: Uint8Array, headroom: number, owner?: WriteOwner): void {
-    this.flush()
+    this.#leave()
     if (this.#state !== 'open') {
       owner?.pieceWritten()
       return
@@ -139,19 +150,24 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
 
   /** Asks the other end for a sign of life. */
   ping(): void {
-    this.flush()
+    this.#leave()
     if (this.#state === 'open') this.#socket.write(encodeWebsocketFrame(OPCODE.ping, NOTHING, this.#mask()))
   }
 
   /** An empty text message. */
   sendEmptyText(): void {
-    this.flush()
+    this.#leave()
     if (this.#state === 'open') this.#socket.write(encodeWebsocketFrame(OPCODE.text, NOTHING, this.#mask()))
   }
 
-  /** Sends what was gathered. */
+  /** For the turn of the loop alone. */
   flush(): void {
     this.#isFlushDue = false
+    this.#leave()
+  }
+
+  /** Sends what was gathered. */
+  #leave(): void {
     const batch = this.#batch
     if (!batch) return
     const length = this.#batchEnd - MAX_WEBSOCKET_HEADER_BYTES
@@ -167,7 +183,7 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
 
   /** Says close after what was sent; the socket ends when the other end answers, or soon after. */
   close(code: number, reason: string): void {
-    this.flush()
+    this.#leave()
     if (this.#state !== 'open') return
     this.#state = 'closing'
     this.#socket.write(encodeWebsocketFrame(OPCODE.close, encodeClose(code, reason), this.#mask()))
@@ -221,7 +237,7 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
 
   pinged(payload: Uint8Array): void {
     if (!this.#pings.take(performance.now())) throw new SessionFault('limit_exceeded', 'too many WebSocket pings')
-    this.flush()
+    this.#leave()
     if (this.#state === 'open') this.#socket.write(encodeWebsocketFrame(OPCODE.pong, payload, this.#mask()))
   }
 

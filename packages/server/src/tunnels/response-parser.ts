@@ -58,7 +58,7 @@ export class ResponseFault extends Error {
 type State = 'idle' | 'head' | 'body' | 'upgraded' | 'failed'
 
 const VERSION = Buffer.from('HTTP/1.')
-const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/
+const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?$/
 const LENGTH = /^\d{1,16}$/
 const NO_TRAILERS: Fields = []
 

@@ -27,8 +27,9 @@ export class SectionBytes {
 
   /** All that is held, then `source` from `from` to `to`, as text of one character a byte. Holds nothing afterwards. */
   take(source: Uint8Array, from: number, to: number): string {
-    const tail = Buffer.from(source.buffer, source.byteOffset + from, to - from).toString('latin1')
-    const text = this.#length === 0 ? tail : this.#bytes.toString('latin1', 0, this.#length) + tail
+    if (this.#length === 0) return asBuffer(source).toString('latin1', from, to)
+    this.append(source, from, to)
+    const text = this.#bytes.toString('latin1', 0, this.#length)
     this.clear()
     return text
   }
@@ -50,4 +51,9 @@ export class SectionBytes {
     this.#bytes = EMPTY
     this.#length = 0
   }
+}
+
+/** Most are one, which spares a view of them. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 }

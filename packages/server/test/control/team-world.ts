@@ -223,7 +223,7 @@ const path: AgentPath = {
       setImmediate(() => events?.onReset('target_reset'))
       return true
     },
-      pass: () => true,
+    pass: () => true,
     end() {},
     reset() {},
   }),

@@ -96,7 +96,8 @@ test('a visitor that stops reading is cut off in the end, and no longer counts a
       { interval: 1_200, timeout: 20_000 },
     )
     .toBe(false)
-  expect(tunnel.seenAt(clock.now() + 1)).toBe(clock.now() + 1)
+  const soon = clock.now() + 1
+  expect(tunnel.seenAt(soon)).toBe(soon)
   clock.pass(stalledMs + 1)
   const later = clock.now() + 5_000
   await expect.poll(() => tunnel.seenAt(later), { timeout: 5_000 }).toBeLessThan(later)
