@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { PROFILES } from '../../src/tunnels/profiles.ts'
 import { REFUSAL_STATUS } from '../../src/tunnels/refusal.ts'
 import { REQUEST_LIMITS } from '../../src/tunnels/request-parser.ts'
 import { RESPONSE_LIMITS } from '../../src/tunnels/response-parser.ts'
@@ -27,4 +28,13 @@ test('docs/tunnels.md states the bounds that are in force', () => {
   expect(text).toContain(
     `(${open.toLocaleString('en')}, of which ${idle} are kept for ${idleMs / 1000} s between requests)`,
   )
+})
+
+test('docs/tunnels.md names every profile with its host policy', () => {
+  const section = page.split(/^## /m).find((part) => part.startsWith('Profiles')) ?? ''
+  const rows = [...section.matchAll(/^\| ([\w-]+) \| (rewrite|preserve) \|/gm)].map(([, name = '', policy]) => [
+    name,
+    policy,
+  ])
+  expect(rows).toEqual(Object.entries(PROFILES).map(([name, { hostPolicy }]) => [name, hostPolicy]))
 })
