@@ -82,6 +82,7 @@ const SETTINGS = z.strictObject({
       dangerously_allow_path_pages: flag.default(false),
       tls_cert_file: optionalFile,
       tls_key_file: optionalFile,
+      visitor_notice: flag.default(true),
       trusted_proxies: list.pipe(z.array(cidr)).default([]),
     })
     .refine((edge) => (edge.tls_cert_file === undefined) === (edge.tls_key_file === undefined), {

@@ -196,8 +196,9 @@ function pathPagesOf(edge: Config['edge']): PathPages {
 }
 
 function edgeSettings({ edge }: Config) {
-  const { host, port, public_url, tunnel_domain, tls_cert_file, tls_key_file } = edge
+  const { host, port, public_url, tunnel_domain, visitor_notice, tls_cert_file, tls_key_file } = edge
   return {
+    visitorNotice: visitor_notice,
     ...{ host, port, tunnelDomain: tunnel_domain },
     pathPages: pathPagesOf(edge),
     ...(public_url !== undefined && { publicUrl: public_url }),

@@ -60,6 +60,8 @@ export async function startInstallation(
     CYBERUN_CONTROL_PORT: '0',
     CYBERUN_EDGE_PORT: '0',
     CYBERUN_METRICS_PORT: '0',
+    // Read and clicked away by one test; all others are about what comes after it.
+    CYBERUN_EDGE_VISITOR_NOTICE: 'false',
     ...settings,
   }
   const run = (args: readonly string[]) =>

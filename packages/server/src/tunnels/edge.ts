@@ -27,6 +27,8 @@ export interface EdgeOptions {
   /** `https://edge.example.org`, when it differs from where we listen. */
   publicUrl?: string
   visitorAddress: VisitorAddress
+  /** Whether people see a notice before the first page of a tunnel. */
+  visitorNotice: boolean
   agents: Pick<Agents, 'handleUpgrade'>
   routing: Routing
   tunnels: TunnelIndex & {
@@ -131,6 +133,7 @@ function frontOf(options: EdgeOptions, url: string): VisitorFront {
     },
     publicScheme: protocol === 'https:' ? 'https' : 'http',
     visitorAddress: options.visitorAddress,
+    visitorNotice: options.visitorNotice,
     agents: options.agents,
     hop: options.hop,
     now: options.now,

@@ -6,7 +6,7 @@ import { type Fields, firstOf, formatHead } from './fields.ts'
 import type { InspectedRequest } from './inspector.ts'
 import { lossRefusal } from './losses.ts'
 import type { Visit } from './open-tunnel.ts'
-import { isForPerson, refusalAnswer } from './pages.ts'
+import { audienceOf, refusalAnswer } from './pages.ts'
 import { Refusal } from './refusal.ts'
 import type { CheckedRequest } from './request-checks.ts'
 import { rewriteRequest, rewriteRequestTrailers, type Visitor } from './request-head.ts'
@@ -304,12 +304,12 @@ export class Exchange implements UpstreamUser, Served, Visit {
   #fail(refusal: Refusal): void {
     if (this.#stage === 'over') return
     const cut = this.#stage === 'answering'
-    const { oldVersion, fields, persistent, awaitsContinue } = this.#checked
+    const { oldVersion, persistent, awaitsContinue } = this.#checked
     this.#upstream?.abort()
     this.#inspected?.ended({ code: refusal.code, status: refusal.status })
     this.#end()
     if (cut) this.#connection.cut(this.#answer?.framing.kind === 'length' || !oldVersion)
-    else this.#connection.answerOwn(refusalAnswer(refusal, isForPerson(fields)), persistent && !awaitsContinue)
+    else this.#connection.answerOwn(refusalAnswer(refusal, audienceOf(this.#checked)), persistent && !awaitsContinue)
   }
 
   #end(): void {

@@ -4,6 +4,8 @@ import type { LocalTarget } from './door.ts'
 import { localTarget } from './door.ts'
 import type { Inspector } from './inspector.ts'
 import { Presence, type Viewer } from './presence.ts'
+import type { Refusal } from './refusal.ts'
+import { OpenVisits, TunnelConnections } from './visitor-limits.ts'
 
 /** One visitor's use of a tunnel: a request being answered, a WebSocket, a TCP connection. */
 export interface Visit {
@@ -55,6 +57,8 @@ export class OpenTunnel {
   inspector: Inspector | undefined
   readonly presence = new Presence()
   readonly #visits = new Map<Visit, Viewer>()
+  readonly #open = new OpenVisits()
+  readonly #connections = new TunnelConnections()
   readonly #onClose = new Set<() => void>()
   /** One for all relays of the tunnel: each of their own would be a tenth of what an idle one costs. */
   readonly #closing = new AbortController()
@@ -73,8 +77,14 @@ export class OpenTunnel {
     return this.#closing.signal
   }
 
+  /** A refusal when one more visit, or one more new connection, is too many. Counts the connection, not the visit. */
+  admit(address: string, isNewConnection: boolean, now: number): Refusal | undefined {
+    return this.#open.admit(address) ?? (isNewConnection ? this.#connections.admit(now) : undefined)
+  }
+
   /** Notes a visit that begins; the tunnel's end will end it. */
   begin(visit: Visit, now: number): void {
+    this.#open.begin(visit.address)
     this.#visits.set(visit, this.presence.enter(visit.address, visit.userAgent, now))
   }
 
@@ -83,6 +93,7 @@ export class OpenTunnel {
     const viewer = this.#visits.get(visit)
     if (!viewer) return
     this.#visits.delete(visit)
+    this.#open.end(visit.address)
     this.presence.leave(viewer, now)
   }
 

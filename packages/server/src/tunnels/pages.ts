@@ -31,21 +31,38 @@ export interface OwnAnswer {
   body: Buffer
 }
 
+/**
+ * Who looks at an answer: a program, a person who asked for a page, or one who sent something, such as a form, and must
+ * not be led to think that it arrived.
+ */
+export type Audience = 'program' | 'reader' | 'sender'
+
+/** Browsers say that they take HTML, API clients do not. */
+export function audienceOf({ method, fields }: { method: string; fields: Fields }): Audience {
+  if (!firstOf(fields, 'accept')?.includes('text/html')) return 'program'
+  return method === 'GET' || method === 'HEAD' ? 'reader' : 'sender'
+}
+
 /** A refusal as JSON, as the API's errors look, or as a page for a person. */
-export function refusalAnswer(refusal: Refusal, forPerson: boolean): OwnAnswer {
+export function refusalAnswer(refusal: Refusal, audience: Audience): OwnAnswer {
   const { status, code, message } = refusal
   const fields = [...ISOLATED_FIELDS, ...refusal.fields]
-  if (!forPerson) {
+  if (audience === 'program') {
     const body = JSON.stringify({ error_message: message, error_code: code })
     return own(status, 'application/json', `${body}\n`, fields)
   }
   const retryAfter = firstOf([...refusal.fields], 'retry-after')
-  return own(status, 'text/html; charset=utf-8', page(`${status}`, message, retryAfter), fields)
+  const html = page({
+    title: `${status}`,
+    html: paragraph(message) + nextStep(retryAfter, audience),
+    ...reload(retryAfter, audience),
+  })
+  return own(status, 'text/html; charset=utf-8', html, fields)
 }
 
 /** A plain page of ours. */
 export function plainPage(status: number, title: string, text: string): OwnAnswer {
-  return own(status, 'text/html; charset=utf-8', page(title, text, undefined), ISOLATED_FIELDS)
+  return own(status, 'text/html; charset=utf-8', page({ title, html: paragraph(text) }), ISOLATED_FIELDS)
 }
 
 /** An answer that only sends the visitor elsewhere: windows and pictures of other origins may pass through it. */
@@ -53,9 +70,17 @@ export function redirectAnswer(status: 302 | 307, location: string, fields: read
   return own(status, 'text/plain; charset=utf-8', '', ['Location', location, ...fields])
 }
 
-/** Whether a person looks at the answer: browsers say that they take HTML, API clients do not. */
-export function isForPerson(fields: Fields): boolean {
-  return firstOf(fields, 'accept')?.includes('text/html') ?? false
+/** What a person reads before the first page of a tunnel at `host`. `next` leads on. */
+export function noticePage(next: string, host: string, fields: readonly string[]): OwnAnswer {
+  const html = `<p>Somebody opened a tunnel to a program on a machine of theirs and shared its address. What comes next is
+that program's, not this server's: nobody here has looked at it.</p>
+<p>Go on if you know who sent you. Type no password here that is for another site.</p>
+<p><a class="next" href="${escapeHtml(next)}" rel="nofollow">Continue to ${escapeHtml(host)}</a></p>
+<p class="small">You see this once for each tunnel. Programs that ask with the header <code>Cyberun-Skip-Notice: 1</code> do not.</p>`
+  return own(200, 'text/html; charset=utf-8', page({ title: 'This is somebody else’s machine', html }), [
+    ...ISOLATED_FIELDS,
+    ...fields,
+  ])
 }
 
 function own(status: number, contentType: string, text: string, fields: readonly string[]): OwnAnswer {
@@ -64,16 +89,31 @@ function own(status: number, contentType: string, text: string, fields: readonly
   return { status, fields: [...OWN_FIELDS, ...length, ...fields], body }
 }
 
-function page(title: string, text: string, retryAfterSeconds: string | undefined): string {
+/** What the person can do: a page that is asked for again by itself, or a form that only they may send again. */
+function nextStep(retryAfterSeconds: string | undefined, audience: Audience): string {
+  if (audience === 'sender') return paragraph('What you sent did not arrive. Go back and send it again.')
+  return retryAfterSeconds === undefined ? '' : paragraph('This page tries again by itself.')
+}
+
+function reload(retryAfterSeconds: string | undefined, audience: Audience): { reloadSeconds?: string } {
+  return retryAfterSeconds === undefined || audience === 'sender' ? {} : { reloadSeconds: retryAfterSeconds }
+}
+
+function page({ title, html, reloadSeconds }: { title: string; html: string; reloadSeconds?: string }): string {
   const refresh =
-    retryAfterSeconds === undefined ? '' : `<meta http-equiv="refresh" content="${escapeHtml(retryAfterSeconds)}">`
-  const again = retryAfterSeconds === undefined ? '' : '<p>This page tries again by itself.</p>'
+    reloadSeconds === undefined ? '' : `<meta http-equiv="refresh" content="${escapeHtml(reloadSeconds)}">`
   return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">${refresh}
 <title>Cyberun tunnel</title>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:20vh auto;padding:0 1rem;color:#222;background:#fff}
-h1{font-size:1.25rem}@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}}</style>
-<h1>${escapeHtml(title)}</h1><p>${escapeHtml(text)}</p>${again}</html>
+h1{font-size:1.25rem}.next{display:inline-block;padding:.5rem 1rem;border-radius:.375rem;background:#1a56db;color:#fff;
+text-decoration:none}.small{font-size:.875rem;color:#595959}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}.small{color:#a3a3a3}}</style>
+<h1>${escapeHtml(title)}</h1>${html}</html>
 `
+}
+
+function paragraph(text: string): string {
+  return `<p>${escapeHtml(text)}</p>`
 }
 
 function escapeHtml(text: string): string {

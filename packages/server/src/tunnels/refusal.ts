@@ -14,6 +14,8 @@ export const REFUSAL_STATUS = {
   expectation_failed: 417,
   misdirected_request: 421,
   upgrade_required: 426,
+  too_many_requests: 429,
+  rate_limited: 429,
   header_too_large: 431,
   internal: 500,
   target_refused: 502,

@@ -331,7 +331,7 @@ export class VisitorConnection implements PumpEvents, RequestSink {
       return
     }
     this.#enter('serving')
-    this.answerOwn(refusalAnswer(refusal, false), false)
+    this.answerOwn(refusalAnswer(refusal, 'program'), false)
   }
 
   /** Closes a connection on which the visitor owes us nothing. */

@@ -4,25 +4,30 @@ import type { Log } from '@cyberun/link/log'
 import type { Agents } from '../agents/types.ts'
 import type { Routing } from '../routing/routing.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
-import { type Arrival, type DoorSettings, findDoor, type TunnelIndex } from './doors.ts'
+import { type Arrival, type DoorSettings, findDoor, type Routed, type TunnelIndex } from './doors.ts'
 import { type Admitted, Exchange, type ExchangeContext, type OnSwitched } from './exchange.ts'
 import { type Fields, firstOf, listOf, valuesOf } from './fields.ts'
+import { visitorNotice } from './notice.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { checkOrigin } from './origin-check.ts'
-import { isForPerson, type OwnAnswer, refusalAnswer } from './pages.ts'
+import { audienceOf, type OwnAnswer, refusalAnswer } from './pages.ts'
 import { Refusal } from './refusal.ts'
 import { asksForWebSocket, type CheckedRequest, checkRequest } from './request-checks.ts'
-import { HOP_FIELD } from './request-head.ts'
+import { HOP_FIELD, TOKEN_FIELD } from './request-head.ts'
 import type { RequestHead } from './request-parser.ts'
 import { type RelayContext, relayUpgraded } from './socket-relay.ts'
+import { splitTunnelPath } from './target.ts'
 import { dialService, relayTcp } from './tcp-relay.ts'
 import { UpstreamPool } from './upstream-pool.ts'
 import { type ConnectionHost, type Examined, VisitorConnection } from './visitor-connection.ts'
+import { NewConnections, TokenGuesses } from './visitor-limits.ts'
 
 export interface FrontOptions {
   tunnels: TunnelIndex
   routing: Routing
   doors: DoorSettings
+  /** Whether people see a notice before the first page of a tunnel. */
+  visitorNotice: boolean
   /** Whether the edge's public address is https, although the connection may come from a proxy in plain. */
   publicScheme: 'http' | 'https'
   visitorAddress: VisitorAddress
@@ -40,6 +45,10 @@ export class VisitorFront implements ConnectionHost {
   readonly #options: FrontOptions
   readonly #context: ExchangeContext
   readonly #connections = new Set<VisitorConnection>()
+  /** Those that no request came over yet. */
+  readonly #unused = new WeakSet<VisitorConnection>()
+  readonly #newConnections = new NewConnections()
+  readonly #guesses = new TokenGuesses()
   /** Called when the last connection is gone. */
   #onEmpty = (): void => {}
   readonly #pools = new Map<OpenTunnel, UpstreamPool>()
@@ -57,6 +66,7 @@ export class VisitorFront implements ConnectionHost {
   accept(socket: PumpSocket, edgePort?: number): void {
     const connection = new VisitorConnection(socket, this, edgePort)
     this.#connections.add(connection)
+    this.#unused.add(connection)
     socket.listen(connection)
   }
 
@@ -112,7 +122,7 @@ export class VisitorFront implements ConnectionHost {
     }
     const checked = checkRequest(head, early)
     if (checked instanceof Refusal) {
-      const answer = refusalAnswer(checked, isForPerson(head.fields))
+      const answer = refusalAnswer(checked, audienceOf(head))
       return { body: { kind: 'none' }, serve: () => connection.answerOwn(answer, false) }
     }
     return { body: checked.body, serve: () => this.#serve(connection, checked) }
@@ -139,18 +149,44 @@ export class VisitorFront implements ConnectionHost {
       return new Refusal('loop_detected', 'the service behind this tunnel leads back to this server')
     }
     const arrival = this.#arrivalOf(connection, checked)
-    const found = findDoor(checked, arrival, this.#options.tunnels, this.#options.doors)
-    if (!('tunnel' in found)) return found
-    const foreign = checkOrigin(checked, found.door)
-    if (foreign) return foreign
-    const port = checked.host.port ?? (arrival.scheme === 'https' ? 443 : 80)
     const address = this.#options.visitorAddress.of({
       socket: connection.socket,
       headers: { 'x-forwarded-for': valuesOf(checked.fields, 'x-forwarded-for').join(',') },
     })
+    const now = this.now()
+    const isNew = this.#unused.delete(connection)
+    const tooOften = isNew ? this.#newConnections.admit(address, now) : undefined
+    if (tooOften) return tooOften
+    const found = this.#judgeGuess(
+      checked,
+      address,
+      findDoor(checked, arrival, this.#options.tunnels, this.#options.doors),
+    )
+    if (!('tunnel' in found)) return found
+    const { tunnel, door } = found
+    const refused = checkOrigin(checked, door) ?? tunnel.admit(address, isNew, now)
+    if (refused) return refused
+    const notice = this.#options.visitorNotice && visitorNotice(checked, tunnel, door, arrival.scheme === 'https')
+    if (notice) return notice
+    const port = checked.host.port ?? (arrival.scheme === 'https' ? 443 : 80)
     const userAgent = firstOf(checked.fields, 'user-agent') ?? ''
     const { scheme, host } = arrival
     return { checked, routed: found, visitor: { address, userAgent, scheme, host, port } }
+  }
+
+  /** Counts a token that leads nowhere. To an address that has shown many, no token leads anywhere it is not yet. */
+  #judgeGuess(
+    checked: CheckedRequest,
+    address: string,
+    found: Routed | OwnAnswer | Refusal,
+  ): Routed | OwnAnswer | Refusal {
+    const now = this.now()
+    if (found instanceof Refusal && (found.code === 'not_found' || found.code === 'tunnel_cookie_missing')) {
+      const token = firstOf(checked.fields, TOKEN_FIELD) ?? splitTunnelPath(checked.path)?.token
+      if (token !== undefined) this.#guesses.wrong(address, token, now)
+    }
+    if ('tunnel' in found && found.tunnel.presence.hasAddress(address, now)) return found
+    return this.#guesses.refuse(address, now) ?? found
   }
 
   #arrivalOf({ socket, edgePort }: VisitorConnection, checked: CheckedRequest): Arrival {
@@ -240,7 +276,7 @@ function headersOf(fields: Fields): IncomingHttpHeaders {
 
 /** Answers without a service. The connection ends when what follows on it may be read in two ways. */
 function answerOwn(connection: VisitorConnection, checked: CheckedRequest, found: OwnAnswer | Refusal): void {
-  const answer = found instanceof Refusal ? refusalAnswer(found, isForPerson(checked.fields)) : found
+  const answer = found instanceof Refusal ? refusalAnswer(found, audienceOf(checked)) : found
   connection.answerOwn(answer, checked.persistent && !checked.awaitsContinue && answer.status !== 400)
 }
 

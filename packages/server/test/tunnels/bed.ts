@@ -33,6 +33,7 @@ export async function startBed(options: Partial<EdgeOptions> = {}): Promise<Bed>
     port: 0,
     tunnelDomain: 'localhost',
     visitorAddress: createVisitorAddress([]),
+    visitorNotice: false,
     agents: { handleUpgrade: (_request, socket) => void socket.destroy() },
     routing,
     tunnels: {

@@ -1,11 +1,14 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { ACTIVITY_LIMITS } from '../../src/tunnels/activity.ts'
+import { PRESENCE_LIMITS } from '../../src/tunnels/presence.ts'
 import { PROFILES } from '../../src/tunnels/profiles.ts'
 import { REFUSAL_STATUS } from '../../src/tunnels/refusal.ts'
 import { REQUEST_LIMITS } from '../../src/tunnels/request-parser.ts'
 import { RESPONSE_LIMITS } from '../../src/tunnels/response-parser.ts'
 import { POOL_LIMITS } from '../../src/tunnels/upstream-pool.ts'
 import { CONNECTION_LIMITS } from '../../src/tunnels/visitor-connection.ts'
+import { VISITOR_LIMITS } from '../../src/tunnels/visitor-limits.ts'
 
 const page = readFileSync(new URL('../../../../docs/tunnels.md', import.meta.url), 'utf8')
 
@@ -37,4 +40,22 @@ test('docs/tunnels.md names every profile with its host policy', () => {
     policy,
   ])
   expect(rows).toEqual(Object.entries(PROFILES).map(([name, { hostPolicy }]) => [name, hostPolicy]))
+})
+
+test('docs/tunnels.md says what counts as use, who is shown and how much one visitor may do, in the numbers in force', () => {
+  const text = page.replace(/\s+/g, ' ')
+  const { transferMs, transferBytes, answerBytes, answerMs, bulkBytes, bulkMs } = ACTIVITY_LIMITS
+  const MIB = 1024 * 1024
+  expect(text).toContain(`once it has taken ${transferMs / 1000} s or moved ${transferBytes / MIB} MiB`)
+  expect(text).toContain(`up to ${answerBytes} bytes within ${answerMs} ms of the service's last message`)
+  expect(text).toContain(`TCP connections that bring ${bulkBytes / MIB} MiB within ${bulkMs / 1000} s`)
+  expect(text).toContain(`up to ${PRESENCE_LIMITS.viewers.toLocaleString('en')} are remembered`)
+  const limits = VISITOR_LIMITS
+  const number = (count: number): string => count.toLocaleString('en')
+  expect(text).toContain(
+    `at most ${number(limits.tunnelOpen)} requests and connections under way, ${limits.addressOpen} of them from one address`,
+  )
+  expect(text).toContain(`${number(limits.tunnelConnections)} new connections a second; one address makes`)
+  expect(text).toContain(`makes ${limits.addressConnections} new connections a second`)
+  expect(text).toContain(`${limits.guesses} different wrong tokens within ${limits.guessMs / 60_000} minutes`)
 })
