@@ -18,6 +18,8 @@ export class AgentSeat {
   readonly attempts = new Map<string, AttemptStream>()
   /** Claimed and not yet sent. */
   readonly reserved = new Set<string>()
+  /** Slots that a claim under way is about to fill. */
+  promisedSlots = 0
   /** Attempts that the hello named and the agent has not attached yet. */
   readonly expected = new Set<string>()
   /** False until it is known which attempts the agent came back with. */
@@ -27,6 +29,7 @@ export class AgentSeat {
   /** It declined: nothing more until it says that things have changed, or until then. */
   pausedUntil = 0
   #connection: AgentConnection | undefined
+  #free: FreeAgent | undefined
   #offer: { of: AgentConnection; tools: unknown; inventory: unknown; stats: unknown; made: AgentOffer } | undefined
 
   constructor(teamId: string, agentId: string) {
@@ -58,16 +61,20 @@ export class AgentSeat {
 
   /** Nobody misses it when it is forgotten. */
   get isEmpty(): boolean {
-    return this.connection === undefined && this.attempts.size === 0 && this.reserved.size === 0
+    const isIdle = this.attempts.size === 0 && this.reserved.size === 0 && this.promisedSlots === 0
+    return this.connection === undefined && isIdle
   }
 
-  /** What it could take now; undefined when it must not be given anything. */
-  free(now: number, hasTunnel: boolean): FreeAgent | undefined {
-    if (this.connection === undefined || !this.isReconciled || hasTunnel) return undefined
+  /** What it could take now, did it have no tunnel; undefined when it must not be given anything. */
+  free(now: number): FreeAgent | undefined {
+    if (this.connection === undefined || !this.isReconciled) return undefined
     if (now < this.stalledUntil || now < this.pausedUntil) return undefined
     const freeSlots = this.#freeSlots(this.connection)
     const offer = this.#offerOf(this.connection)
-    return freeSlots > 0 && offer.tools.size > 0 ? { ...offer, freeSlots } : undefined
+    if (freeSlots <= 0 || offer.tools.size === 0) return undefined
+    // Kept while it is the same, like the offer.
+    if (this.#free?.freeSlots !== freeSlots || this.#free.labels !== offer.labels) this.#free = { ...offer, freeSlots }
+    return this.#free
   }
 
   /** Undefined while it has no link. */
@@ -83,8 +90,9 @@ export class AgentSeat {
   }
 
   #freeSlots({ record }: AgentConnection): number {
-    const taken = new Set([...this.attempts.keys(), ...this.reserved, ...this.expected])
-    return record.hello.gpu_capacity - taken.size
+    const isQuiet = this.reserved.size === 0 && this.expected.size === 0
+    const taken = isQuiet ? this.attempts : new Set([...this.attempts.keys(), ...this.reserved, ...this.expected])
+    return record.hello.gpu_capacity - taken.size - this.promisedSlots
   }
 
   /** Made anew only when the agent said something new: claims ask for it hundreds of times a second. */

@@ -40,6 +40,11 @@ export class Assigner {
     const { host, seats, log } = this.#context
     const { taskId, agentId, fence, teamId } = task
     const attempt = { taskId, agentId, fence, teamId }
+    // Opened while the task was being claimed: whoever opened it may count on a machine that takes nothing new.
+    if (seats.hasTunnel(seat)) {
+      giveUp(this.#context, attempt, { cause: 'not_sent', message: `a tunnel to ${agentId} was opened` })
+      return
+    }
     const stream = openStream(seat)
     if (!stream) {
       giveUp(this.#context, attempt, { cause: 'not_sent', message: `${agentId} was out of reach` })

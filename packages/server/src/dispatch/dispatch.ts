@@ -2,7 +2,7 @@ import type { LinkStream } from '@cyberun/link'
 import { type CloseReason, unreachable } from '@cyberun/protocol'
 import type { AgentConnection } from '../agents/types.ts'
 import { saveProgress } from '../store/attempts.ts'
-import { claimTasks } from '../store/claims.ts'
+import { claimTasks, type Takers } from '../store/claims.ts'
 import { agentsThatDeclined, clearRefusals } from '../store/waiting.ts'
 import type { AgentSeat } from './agent-seat.ts'
 import { Assigner } from './assigner.ts'
@@ -12,6 +12,7 @@ import type { AttemptHost, AttemptStream } from './attempt-stream.ts'
 import type { DispatchContext } from './context.ts'
 import { giveUp } from './give-up.ts'
 import { DISPATCH_LIMITS } from './limits.ts'
+import { Placements } from './placements.ts'
 import { lostAttempts } from './reconcile.ts'
 import { Seats } from './seats.ts'
 import { createTeamClaims, type TeamClaims } from './team-claims.ts'
@@ -28,6 +29,7 @@ class DispatchHere implements Dispatch {
   readonly #context: DispatchContext
   readonly #seats: Seats
   readonly #assigner: Assigner
+  readonly #placements: Placements
   readonly #attachments: Attachments
   /** Of each team that had an agent here. */
   readonly #claims = new Map<string, TeamClaims>()
@@ -51,6 +53,7 @@ class DispatchHere implements Dispatch {
       run: (event, work) => this.#run(event, work),
     }
     this.#assigner = new Assigner(this.#context)
+    this.#placements = new Placements(this.#context, this.#assigner)
     this.#attachments = new Attachments(this.#context)
     this.#timers = [
       setInterval(
@@ -72,6 +75,7 @@ class DispatchHere implements Dispatch {
     if (!this.#isStopping) this.#claims.get(teamId)?.wake()
   }
 
+  submit: Dispatch['submit'] = (task) => this.#placements.submit(task)
   cancel: Dispatch['cancel'] = (attempt) => this.#seats.attempt(attempt)?.cancel()
   situations: Dispatch['situations'] = (teamId) => this.#seats.situations(teamId)
   isStalled: Dispatch['isStalled'] = (teamId, agentId) => this.#seats.isStalled(teamId, agentId)
@@ -219,13 +223,14 @@ class DispatchHere implements Dispatch {
   /** True when there may be more to claim at once. Never rejects. */
   async #claim(teamId: string): Promise<boolean> {
     const { store, gatewayId, log, limits } = this.#context
-    const agents = this.#seats.free(teamId)
-    if (agents.length === 0) return false
     const { ackMs, claimsAtOnce: limit } = limits
+    const takers: Takers = {
+      free: () => this.#seats.free(teamId),
+      hold: (agents) => this.#seats.promise(teamId, agents),
+      take: (task) => this.#run('attempt.not_assigned', () => this.#assigner.assign(task)),
+    }
     try {
-      const claimed = await claimTasks(store, { teamId, gatewayId, agents, ackMs, limit })
-      for (const task of claimed) this.#run('attempt.not_assigned', () => this.#assigner.assign(task))
-      return claimed.length === limit
+      return (await claimTasks(store, { teamId, gatewayId, takers, ackMs, limit })) === limit
     } catch (error) {
       // Should some have been claimed all the same: nobody acknowledges them in time, and they go back.
       log.warn({ error, team_id: teamId }, 'dispatch.claim_failed')

@@ -64,16 +64,36 @@ export class Seats {
 
   free(teamId: string): FreeAgent[] {
     const now = this.#now()
-    return [...(this.#teams.get(teamId)?.values() ?? [])].flatMap(
-      (seat) => seat.free(now, this.#hasTunnel(teamId, seat.agentId)) ?? [],
-    )
+    const free: FreeAgent[] = []
+    for (const seat of this.#teams.get(teamId)?.values() ?? []) {
+      const agent = seat.free(now)
+      if (agent && !this.hasTunnel(seat)) free.push(agent)
+    }
+    return free
+  }
+
+  /** A claim is about to fill so many slots of these. The returned function takes that back. */
+  promise(teamId: string, agents: readonly FreeAgent[]): () => void {
+    const seats = agents.map(({ agentId }) => this.take(teamId, agentId))
+    for (const seat of seats) seat.promisedSlots += 1
+    return () => {
+      for (const seat of seats) {
+        seat.promisedSlots -= 1
+        this.leave(seat)
+      }
+    }
   }
 
   situations(teamId: string): AgentSituation[] {
     const now = this.#now()
     return [...(this.#teams.get(teamId)?.values() ?? [])].flatMap(
-      (seat) => seat.situation(now, this.#hasTunnel(teamId, seat.agentId)) ?? [],
+      (seat) => seat.situation(now, this.hasTunnel(seat)) ?? [],
     )
+  }
+
+  /** Somebody has a tunnel to it: it takes nothing new. */
+  hasTunnel({ teamId, agentId }: AgentSeat): boolean {
+    return this.#hasTunnel(teamId, agentId)
   }
 
   /** The agent does not do what it is given: nothing more for a while. */

@@ -5,6 +5,7 @@ import type { Files } from '../files/types.ts'
 import type { Attempt } from '../model/attempt.ts'
 import type { AgentSituation } from '../model/waiting-reason.ts'
 import type { Store } from '../store/store.ts'
+import type { NewTask, Submission } from '../store/submissions.ts'
 import type { DispatchLimits } from './limits.ts'
 
 export interface DispatchOptions {
@@ -21,6 +22,11 @@ export interface DispatchOptions {
 
 /** Takes accepted tasks to agents and brings back what becomes of them. */
 export interface Dispatch extends AgentTasks {
+  /**
+   * Stores a run as `submitTask` does. When an agent that is linked here could take it and nobody of its team waits, the
+   * agent has it by the same transaction; else it waits to be claimed, for which `wake` is to be called.
+   */
+  submit(task: NewTask): Promise<Submission>
   /** There may be something to do for agents of this team. Cheap, and may be called as often as one likes. */
   wake(teamId: string): void
   /** Tells the agent that has this attempt to stop; the task is cancelled already. */

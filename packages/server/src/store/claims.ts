@@ -2,7 +2,7 @@ import type { ToolType } from '@cyberun/api'
 import type { JsonObject } from '@cyberun/protocol'
 import { sql as raw } from 'kysely'
 import type { Attempt, StoredEvent } from '../model/attempt.ts'
-import { type FreeAgent, type LanePick, planClaims } from '../model/fairness.ts'
+import { type FreeAgent, type LanePick, type PlanOptions, planClaims } from '../model/fairness.ts'
 import type { Requirements } from '../model/requirements.ts'
 import { chainsWrites, clock, type Engine, jsonRows, jsonTexts, skipLocked } from './dialect.ts'
 import { Sql } from './handle.ts'
@@ -11,11 +11,21 @@ import type { Store } from './store.ts'
 import { eventRow, insertEvents } from './task-changes.ts'
 import { formatRefusedBy, parseObject, parseToolType } from './task-rows.ts'
 
-/** Agents of one team that could take tasks, and who asks for them. */
+/** The agents of one team, as whoever claims for them keeps count. */
+export interface Takers {
+  /** Those that could take tasks now. */
+  free(): readonly FreeAgent[]
+  /** So many slots of these are about to be filled: they are not free until the returned function is called. */
+  hold(agents: readonly FreeAgent[]): () => void
+  /** The task is its agent's. */
+  take(task: ClaimedTask): void
+}
+
+/** For whom tasks are claimed. */
 export interface ClaimOrder {
   teamId: string
   gatewayId: string
-  agents: readonly FreeAgent[]
+  takers: Takers
   /** How long each agent has to accept. */
   ackMs: number
   /** Tasks to claim at most. */
@@ -40,58 +50,60 @@ const MOST_ROUNDS = 8
 
 /**
  * Gives waiting tasks to free agents: who gets what is planned on a look at the lanes, the claiming statement then takes
- * the oldest tasks of each lane that nobody else is taking. No task is ever claimed twice.
+ * the oldest tasks of each lane that nobody else is taking. No task is ever claimed twice. Returns how many were claimed.
  */
-export async function claimTasks(store: Store, order: ClaimOrder): Promise<ClaimedTask[]> {
-  const claimed: ClaimedTask[] = []
-  let { agents } = order
+export async function claimTasks(store: Store, order: ClaimOrder): Promise<number> {
+  const { takers } = order
+  let claimed = 0
   for (let round = 0; round < MOST_ROUNDS; round++) {
-    const picks = await plan(store, { ...order, agents, limit: order.limit - claimed.length })
+    const picks = await plan(store, order, order.limit - claimed)
     if (picks.length === 0) break
-    const isOneStatement = picks.length === 1 && chainsWrites(Sql.engine(store))
-    const taken = await (isOneStatement
-      ? takePicks(store, order, picks)
-      : store.transaction((sql) => takePicks(sql, order, picks)))
-    claimed.push(...taken)
-    const wanted = picks.reduce((sum, pick) => sum + pick.agents.length, 0)
-    if (taken.length === wanted && wanted < order.limit) break
-    agents = agents.map((agent) => ({ ...agent, freeSlots: agent.freeSlots - countOf(taken, agent.agentId) }))
+    const wanted = picks.flatMap(({ agents }) => agents)
+    const release = takers.hold(wanted)
+    try {
+      const isOneStatement = picks.length === 1 && chainsWrites(Sql.engine(store))
+      const taken = await (isOneStatement
+        ? takePicks(store, order, picks)
+        : store.transaction((sql) => takePicks(sql, order, picks)))
+      for (const task of taken) takers.take(task)
+      claimed += taken.length
+      if (taken.length === wanted.length && claimed < order.limit) break
+    } finally {
+      release()
+    }
   }
   return claimed
 }
 
-function countOf(taken: readonly ClaimedTask[], agentId: string): number {
-  return taken.filter((task) => task.agentId === agentId).length
-}
-
-async function plan(store: Store, { teamId, agents, limit }: ClaimOrder): Promise<LanePick[]> {
-  if (!agents.some(({ freeSlots }) => freeSlots > 0)) return []
+async function plan(store: Store, { teamId, takers }: ClaimOrder, limit: number): Promise<LanePick[]> {
+  if (limit === 0 || takers.free().length === 0) return []
   const lanes = await listLanes(store, teamId)
   if (lanes.length === 0) return []
   // What submitters hold decides between them: one alone competes with nobody.
   const isContested = lanes.some(({ submitterId }) => submitterId !== lanes[0]?.submitterId)
   const held = isContested ? await heldBySubmitter(store, teamId) : new Map<string, number>()
-  const models = new Set(lanes.flatMap(({ requirements }) => requirements.models))
-  const warm = await warmModels(store, teamId, [...models])
-  const warmth = (agentId: string, needed: readonly string[]) =>
-    needed.filter((model) => warm.get(agentId)?.has(model)).length
-  return planClaims(lanes, agents, { held, warmth, limit })
+  const warmth = await readWarmth(
+    store,
+    teamId,
+    lanes.flatMap(({ requirements }) => requirements.models),
+  )
+  return planClaims(lanes, takers.free(), { held, warmth, limit })
 }
 
-/** Of these models, those that each agent of the team has run. */
-async function warmModels(sql: Sql, teamId: string, models: readonly string[]): Promise<Map<string, Set<string>>> {
+/** For the agents of a team: how many of some models they have run, the models being among `models`. */
+export async function readWarmth(sql: Sql, teamId: string, models: readonly string[]): Promise<PlanOptions['warmth']> {
+  if (models.length === 0) return () => 0
   const warm = new Map<string, Set<string>>()
-  if (models.length === 0) return warm
   const { rows } = await raw<{ agent_id: string; model: string }>`
     select agent_id, model from agent_history
-    where team_id = ${teamId} and model in (select cast(value as text) from ${jsonTexts(Sql.engine(sql), models)})
+    where team_id = ${teamId} and model in (select cast(value as text) from ${jsonTexts(Sql.engine(sql), [...new Set(models)])})
     `.execute(Sql.db(sql))
   for (const { agent_id, model } of rows) {
     const known = warm.get(agent_id)
     if (known === undefined) warm.set(agent_id, new Set([model]))
     else known.add(model)
   }
-  return warm
+  return (agentId, needed) => needed.filter((model) => warm.get(agentId)?.has(model)).length
 }
 
 async function takePicks(sql: Sql, order: ClaimOrder, picks: readonly LanePick[]): Promise<ClaimedTask[]> {

@@ -26,7 +26,7 @@ export async function listLanes(sql: Sql, teamId: string): Promise<Lane[]> {
 export function lanesQuery(teamId: string): RawBuilder<LaneRow> {
   return raw<LaneRow>`
     with recursive lane(task_id) as (
-      select ${firstTask(teamId, raw`true`)}
+      select ${firstWaiting(raw`${teamId}`)}
       union all
       select coalesce(${raw.join(LANE_COLUMNS.map((_, at) => nextTask(teamId, at)).toReversed())})
       from lane join task as here on here.id = lane.task_id
@@ -43,8 +43,13 @@ const WAITING_TASK = raw`task.status in ('pending', 'waiting')`
 /** What makes a lane, in the order of the index `task_lane`. */
 const LANE_COLUMNS = ['priority', 'submitter_id', 'requirement_key', 'refused_by'] as const
 
+/** The oldest task of a team's first lane, one look-up however many wait; null when none does. */
+export function firstWaiting(teamId: RawBuilder<unknown>): RawBuilder<unknown> {
+  return firstTask(teamId, raw`true`)
+}
+
 /** The oldest task of the first lane that fulfils a condition on `task`. */
-function firstTask(teamId: string, condition: RawBuilder<unknown>) {
+function firstTask(teamId: RawBuilder<unknown>, condition: RawBuilder<unknown>) {
   return raw`(select task.id from task where task.team_id = ${teamId} and ${WAITING_TASK} and ${condition}
     order by ${raw.raw([...LANE_COLUMNS, 'created_at', 'id'].map((name) => `task.${name}`).join(', '))} limit 1)`
 }
@@ -56,7 +61,7 @@ function firstTask(teamId: string, condition: RawBuilder<unknown>) {
 function nextTask(teamId: string, equalColumns: number) {
   const compared = LANE_COLUMNS.slice(0, equalColumns + 1)
   const conditions = compared.map((name, at) => `task.${name} ${at === equalColumns ? '>' : '='} here.${name}`)
-  return firstTask(teamId, raw.raw(conditions.join(' and ')))
+  return firstTask(raw`${teamId}`, raw.raw(conditions.join(' and ')))
 }
 
 interface LaneRow {

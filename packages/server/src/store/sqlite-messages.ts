@@ -3,7 +3,8 @@ import type { SQLInputValue } from 'node:sqlite'
 /** What the main thread asks of the thread that owns the SQLite file. Each request is answered once, by its id. */
 export type SqliteRequest = { id: number } & (
   | ({ kind: 'read' } & Statement)
-  | ({ kind: 'write' } & Statement)
+  /** All of them or none. The answer is that of the last. */
+  | { kind: 'write'; statements: readonly Statement[] }
   | { kind: 'begin' }
   | ({ kind: 'run'; transaction: number } & Statement)
   | { kind: 'commit'; transaction: number }

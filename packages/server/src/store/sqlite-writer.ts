@@ -77,8 +77,7 @@ export class SqliteWriter {
       const first = this.#queue.shift()
       if (first === undefined) return
       if (first.kind === 'begin') this.#begin(first)
-      else if (this.#queue[0]?.kind === 'write') this.#runTogether([first, ...this.#takeWrites(MAX_JOINED - 1)])
-      else this.#run(this.#writer, first)
+      else this.#write([first, ...this.#takeWrites(MAX_JOINED - 1)])
     }
   }
 
@@ -146,8 +145,17 @@ export class SqliteWriter {
     }
   }
 
-  /** One commit for several callers; a statement that fails is undone alone. Nobody is answered before the commit. */
-  #runTogether(writes: Request<'write'>[]): void {
+  #write(writes: readonly Request<'write'>[]): void {
+    const [first] = writes
+    const [only] = first?.statements ?? []
+    // A statement that is alone is a transaction by itself.
+    if (writes.length === 1 && first?.statements.length === 1 && only)
+      this.#run(this.#writer, { id: first.id, ...only })
+    else this.#runTogether(writes)
+  }
+
+  /** One commit for several callers; a write that fails is undone alone. Nobody is answered before the commit. */
+  #runTogether(writes: readonly Request<'write'>[]): void {
     try {
       this.#writer.exec('begin immediate')
       const answers = writes.map((request) => this.#runInSavepoint(request))
@@ -159,16 +167,17 @@ export class SqliteWriter {
     }
   }
 
-  #runInSavepoint(request: Request<'write'>): SqliteAnswer {
+  #runInSavepoint({ id, statements }: Request<'write'>): SqliteAnswer {
     this.#writer.exec('savepoint one')
     try {
-      const result = this.#writer.run(request)
+      let answer: SqliteAnswer = { id }
+      for (const statement of statements) answer = { id, ...this.#writer.run(statement) }
       this.#writer.exec('release one')
-      return { id: request.id, ...result }
+      return answer
     } catch (error) {
       this.#writer.exec('rollback to one')
       this.#writer.exec('release one')
-      return { id: request.id, error: faultOf(error) }
+      return { id, error: faultOf(error) }
     }
   }
 }

@@ -22,6 +22,11 @@ import { StoreOpenError } from './store-error.ts'
 const MAX_WAITING = 10_000
 const MAX_WAITING_BYTES = 64 * 1024 * 1024
 
+/** Several statements as one query: all of them or none, answered with the rows of the last (`write-all.ts`). */
+export interface CompiledBatch extends CompiledQuery {
+  readonly batch: readonly CompiledQuery[]
+}
+
 type Unnumbered<R> = R extends { id: number } ? Omit<R, 'id'> : never
 type Pending = { resolve: (answer: SqliteAnswer) => void; reject: (error: unknown) => void; bytes: number }
 
@@ -73,7 +78,7 @@ class SqliteThread {
   }
 
   request(request: Unnumbered<SqliteRequest>): Promise<SqliteAnswer> {
-    const bytes = 'sql' in request ? bytesOf(request) : 0
+    const bytes = bytesOf(request)
     if (this.#ended !== undefined) return Promise.reject(this.#ended)
     if (this.#pending.size >= MAX_WAITING || this.#waitingBytes + bytes > MAX_WAITING_BYTES) {
       return Promise.reject(unavailableError(new Error(`${this.#pending.size} requests wait for the SQLite thread`)))
@@ -152,9 +157,8 @@ class SqliteConnection implements DatabaseConnection {
     return transaction
   }
 
-  async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
-    const statement: Statement = { sql: query.sql, parameters: query.parameters as Statement['parameters'] }
-    const { rows, changes } = await this.#thread.request(this.#placed(query, statement))
+  async executeQuery<R>(query: CompiledQuery | CompiledBatch): Promise<QueryResult<R>> {
+    const { rows, changes } = await this.#thread.request(this.#placed(query))
     const affected = changes === undefined ? {} : { numAffectedRows: BigInt(changes) }
     return { rows: (rows ?? []) as R[], ...affected }
   }
@@ -164,9 +168,11 @@ class SqliteConnection implements DatabaseConnection {
     throw new Error('streaming queries are not supported by the SQLite thread')
   }
 
-  #placed(query: CompiledQuery, statement: Statement): Unnumbered<SqliteRequest> {
+  #placed(query: CompiledQuery | CompiledBatch): Unnumbered<SqliteRequest> {
+    if ('batch' in query) return { kind: 'write', statements: query.batch.map(statementOf) }
+    const statement = statementOf(query)
     if (this.transaction !== undefined) return { kind: 'run', transaction: this.transaction, ...statement }
-    return { kind: isRead(query) ? 'read' : 'write', ...statement }
+    return isRead(query) ? { kind: 'read', ...statement } : { kind: 'write', statements: [statement] }
   }
 }
 
@@ -175,8 +181,16 @@ function isRead({ query, sql }: CompiledQuery): boolean {
   return SelectQueryNode.is(query) || /^\s*(select|with recursive)\b/.test(sql)
 }
 
-function bytesOf({ sql, parameters }: Statement): number {
-  let bytes = sql.length
-  for (const value of parameters) bytes += typeof value === 'string' ? value.length : 8
+function statementOf({ sql, parameters }: CompiledQuery): Statement {
+  return { sql, parameters: parameters as Statement['parameters'] }
+}
+
+function bytesOf(request: Unnumbered<SqliteRequest>): number {
+  if (!('sql' in request || 'statements' in request)) return 0
+  let bytes = 0
+  for (const { sql, parameters } of 'sql' in request ? [request] : request.statements) {
+    bytes += sql.length
+    for (const value of parameters) bytes += typeof value === 'string' ? value.length : 8
+  }
   return bytes
 }

@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto'
 import type { ToolType } from '@cyberun/api'
 import type { JsonObject } from '@cyberun/protocol'
-import { sql as raw } from 'kysely'
+import { type RawBuilder, sql as raw } from 'kysely'
 import type { StoredEvent } from '../model/attempt.ts'
+import type { FreeAgent } from '../model/fairness.ts'
 import type { Requirements } from '../model/requirements.ts'
-import { chainsWrites, clock, jsonRows } from './dialect.ts'
+import { chainsWrites, clock, type Engine, jsonRows, jsonTexts } from './dialect.ts'
 import { Sql } from './handle.ts'
-import { eventRow, insertEvents } from './task-changes.ts'
+import { firstWaiting } from './lanes.ts'
 import { together } from './together.ts'
+import { writeAll } from './write-all.ts'
 
 /** A run as it is accepted. */
 export interface NewTask {
@@ -32,21 +34,36 @@ export interface NewTask {
   resumeWindowMs: number
   maxRetries: number
   idempotency?: { key: string; bodyHash: string; keepMs: number } | undefined
+  /** Who takes it at once, if no other task of the team waits then. */
+  placement?: Placement | undefined
 }
 
+/** A free agent, and the server that will hand it the task. */
+export interface Placement {
+  agent: Pick<FreeAgent, 'agentId' | 'labels' | 'gpuName'>
+  gatewayId: string
+  /** How long the agent has to accept. */
+  ackMs: number
+}
+
+/** The fence of a task's first attempt. */
+export const FIRST_FENCE = 1
+
 export type Submission =
-  /** It is on disk: it will not be lost. */
-  | { kind: 'accepted'; taskId: string }
+  /** It is on disk: it will not be lost. `isPlaced`: its placement has it, as the attempt with `FIRST_FENCE`. */
+  | { kind: 'accepted'; taskId: string; isPlaced: boolean }
   /** The same was submitted before with this key: that is the task. */
   | { kind: 'replayed'; taskId: string }
   /** The key was used for something else. */
   | { kind: 'conflict' }
 
-/** Accepts a run: task, needs, idempotency key and first event in one transaction, shared with others that come now. */
-export const submitTask = together(submitTasks, (store, tasks) => {
-  const isPlain = tasks.every(({ idempotency, fileKeys }) => idempotency === undefined && fileKeys.length === 0)
-  return isPlain && chainsWrites(Sql.engine(store))
-})
+/**
+ * Accepts a run: task, needs, idempotency key and first events in one transaction, shared with others that come now. With
+ * a placement, and while nobody of the team waits, the same transaction claims it, as `claimTasks` would right after.
+ */
+export const submitTask = together(submitTasks, (_store, tasks) =>
+  tasks.every(({ idempotency, fileKeys }) => idempotency === undefined && fileKeys.length === 0),
+)
 
 /** What was submitted with a key that is still kept. */
 export async function findIdempotent(
@@ -74,15 +91,11 @@ export async function dropOldIdempotencyKeys(sql: Sql): Promise<void> {
 }
 
 async function submitTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Submission[]> {
-  const answers: Submission[] = []
-  const accepted: NewTask[] = []
-  for (const task of tasks) {
-    const before = await takeKey(sql, task)
-    answers.push(before ?? { kind: 'accepted', taskId: task.id })
-    if (before === undefined) accepted.push(task)
-  }
-  if (accepted.length > 0) await insertTasks(sql, accepted)
-  return answers
+  const earlier: (Submission | undefined)[] = []
+  for (const task of tasks) earlier.push(await takeKey(sql, task))
+  const accepted = tasks.filter((_, at) => earlier[at] === undefined)
+  const placed = accepted.length > 0 ? await insertTasks(sql, accepted) : new Set()
+  return tasks.map(({ id }, at) => earlier[at] ?? { kind: 'accepted', taskId: id, isPlaced: placed.has(id) })
 }
 
 /**
@@ -107,9 +120,13 @@ async function takeKey(sql: Sql, task: NewTask): Promise<Submission | undefined>
   return { kind: 'replayed', taskId: known.taskId }
 }
 
-const PENDING: StoredEvent = { kind: 'status', status: 'pending' }
+const FIRST_EVENTS: readonly StoredEvent[] = [
+  { kind: 'status', status: 'pending' },
+  { kind: 'status', status: 'queued' },
+]
 
-async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<void> {
+/** Returns the ids of those that their placements have. */
+async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Set<string>> {
   const engine = Sql.engine(sql)
   const rows = tasks.map(rowOf)
   const needs = new Map(rows.map(({ requirement_key, requirements }) => [requirement_key, requirements]))
@@ -120,35 +137,75 @@ async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<void> {
     insert into task_requirement (requirement_key, requirements)
     select ${text('key')}, ${text('requirements')} from ${jsonRows(engine, needRows)} as made where true
     on conflict (requirement_key) do nothing`
-  const insertRows = raw<{ created_at: number }>`
+  const inputs = tasks.flatMap(({ id, fileKeys }) => [...new Set(fileKeys)].map((key) => ({ id, key })))
+  const insertInputs = raw`
+    insert into task_input (task_id, file_key)
+    select ${text('id')}, ${text('key')} from ${jsonRows(engine, inputs)} as made`
+  const { made, insertRows } = insertingStatement(engine, rows)
+  // A placed task has both of the first events, any other the first.
+  const insertEvents = (accepted: RawBuilder<unknown>) => raw<FirstEventRow>`
+    insert into task_event (task_id, number, data, at)
+    select id, said.number, said.data, created_at from ${accepted} join (${firstEvents()}) as said
+      on said.number <= event_count
+    returning task_id, number`
+  if (!chainsWrites(engine)) {
+    const accepted = raw`(select id, created_at, event_count from task
+      where id in (select value from ${jsonTexts(
+        engine,
+        rows.map(({ id }) => id),
+      )})) as accepted`
+    const before = [insertNeeds, raw`with ${made} ${insertRows}`, ...(inputs.length > 0 ? [insertInputs] : [])]
+    return placedOf(await writeAll(sql, before, insertEvents(accepted)))
+  }
+  const { rows: events } = await raw<FirstEventRow>`
+    with needed as (${insertNeeds}), ${made}, accepted as (${insertRows} returning id, created_at, event_count)
+    ${insertEvents(raw`accepted`)}`.execute(Sql.db(sql))
+  if (inputs.length > 0) await insertInputs.execute(Sql.db(sql))
+  return placedOf(events)
+}
+
+interface FirstEventRow {
+  task_id: string
+  number: number
+}
+
+function placedOf(events: readonly FirstEventRow[]): Set<string> {
+  return new Set(events.filter(({ number }) => number === FIRST_EVENTS.length).map(({ task_id }) => task_id))
+}
+
+function firstEvents() {
+  const rows = FIRST_EVENTS.map(
+    (event, at) => raw`select ${raw.lit(at + 1)} as number, ${raw.lit(JSON.stringify(event))} as data`,
+  )
+  return raw.join(rows, raw` union all `)
+}
+
+/** `made`: the rows as they are submitted, each with its `placement` unless somebody of its team waits. */
+function insertingStatement(engine: Engine, rows: readonly ReturnType<typeof rowOf>[]) {
+  const made = raw`made as materialized (
+      select submitted.value as value, ${clock(engine)} as now,
+        case when ${firstWaiting(raw`cast(submitted.value ->> 'team_id' as text)`)} is null
+          then submitted.value -> 'placement' end as placement
+      from ${jsonRows(engine, rows)} as submitted
+    )`
+  const insertRows = raw`
     insert into task (id, team_id, workflow_id, workflow_version, workflow_slug, tool_type, status, priority, submitter_id,
       creation_source, parameters, dispatch_target, target_pool, submitter_region, requirement_key, refused_by, models,
       created_at, retry_count, max_retries, task_timeout_ms, resume_window_ms, attempt_fence, agent_labels,
-      acknowledged_sequence, event_count)
+      acknowledged_sequence, event_count, agent_id, gateway_id, gpu_type, ack_until, lease_until)
     select ${text('id')}, ${text('team_id')}, ${text('workflow_id')}, ${number('workflow_version')},
-      ${text('workflow_slug')}, ${text('tool_type')}, 'pending', ${number('priority')}, ${text('submitter_id')},
+      ${text('workflow_slug')}, ${text('tool_type')}, case when placement is null then 'pending' else 'queued' end,
+      ${number('priority')}, ${text('submitter_id')},
       ${text('creation_source')}, ${text('parameters')}, ${text('dispatch_target')}, ${text('target_pool')},
       ${text('submitter_region')}, ${text('requirement_key')}, '', ${text('models')},
-      ${clock(engine)}, 0, ${number('max_retries')}, ${number('task_timeout_ms')}, ${number('resume_window_ms')}, 0, '[]',
-      0, 1
-    from ${jsonRows(engine, rows)} as made where true
-    returning id, created_at`
-  if (chainsWrites(engine)) {
-    await raw`
-      with needed as (${insertNeeds}), accepted as (${insertRows})
-      insert into task_event (task_id, number, data, at)
-      select id, 1, ${JSON.stringify(PENDING)}, created_at from accepted`.execute(Sql.db(sql))
-  } else {
-    await insertNeeds.execute(Sql.db(sql))
-    const { rows: inserted } = await insertRows.execute(Sql.db(sql))
-    const events = tasks.map(({ id }) => eventRow(id, 1, PENDING))
-    await insertEvents(sql, events, inserted[0]?.created_at ?? 0)
-  }
-  const inputs = tasks.flatMap(({ id, fileKeys }) => [...new Set(fileKeys)].map((key) => ({ id, key })))
-  if (inputs.length === 0) return
-  await raw`
-    insert into task_input (task_id, file_key)
-    select ${text('id')}, ${text('key')} from ${jsonRows(engine, inputs)} as made`.execute(Sql.db(sql))
+      now, 0, ${number('max_retries')}, ${number('task_timeout_ms')}, ${number('resume_window_ms')},
+      case when placement is null then 0 else ${raw.lit(FIRST_FENCE)} end, coalesce(placement ->> 'labels', '[]'),
+      0, case when placement is null then 1 else ${raw.lit(FIRST_EVENTS.length)} end,
+      placement ->> 'agent_id', placement ->> 'gateway_id', placement ->> 'gpu',
+      now + cast(placement ->> 'ack_ms' as bigint),
+      case when placement is null then null else now + ${number('resume_window_ms')} end
+    from made where true`
+  return { made, insertRows }
 }
 
 function rowOf(task: NewTask) {
@@ -173,7 +230,14 @@ function rowOf(task: NewTask) {
     max_retries: task.maxRetries,
     task_timeout_ms: task.taskTimeoutMs,
     resume_window_ms: task.resumeWindowMs,
+    // Left out of the JSON when there is none.
+    placement: task.placement && placementRow(task.placement),
   }
+}
+
+function placementRow({ agent, gatewayId, ackMs }: Placement) {
+  const { agentId, labels, gpuName } = agent
+  return { agent_id: agentId, labels: JSON.stringify([...labels]), gpu: gpuName, gateway_id: gatewayId, ack_ms: ackMs }
 }
 
 /** The same needs are the same text, in whatever order they were named. */

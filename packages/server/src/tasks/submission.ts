@@ -5,7 +5,7 @@ import { checkParameters } from '../model/parameters.ts'
 import type { Requirements } from '../model/requirements.ts'
 import { getInput } from '../store/files.ts'
 import type { Store } from '../store/store.ts'
-import { findIdempotent, type NewTask, submitTask } from '../store/submissions.ts'
+import { findIdempotent, type NewTask, type Submission } from '../store/submissions.ts'
 import { getWorkflow, getWorkflowBySlug, type WorkflowDefinition, type WorkflowRecord } from '../store/workflows.ts'
 
 /** Who submits a run, and through which kind of secret. */
@@ -20,6 +20,8 @@ export type WorkflowName = { id: string } | { slug: string }
 
 export interface SubmissionContext {
   store: Store
+  /** Stores it, and may give it to an agent at once. */
+  accept(task: NewTask): Promise<Submission>
   /** Milliseconds since 1970. */
   now(): number
   newId(): string
@@ -39,23 +41,23 @@ export async function submitRun(
   name: WorkflowName,
   run: RunBody,
   idempotencyKey: string | undefined,
-): Promise<{ taskId: string; isNew: boolean }> {
+): Promise<Exclude<Submission, { kind: 'conflict' }>> {
   const { store } = context
   const idempotency = idempotencyKey === undefined ? undefined : { key: idempotencyKey, bodyHash: hashOf(name, run) }
   // First, because the answer stays the same whatever has become of the workflow and its files since.
   const earlier = idempotency && (await findIdempotent(store, submitter.teamId, submitter.userId, idempotency.key))
   if (earlier) {
     if (earlier.bodyHash !== idempotency.bodyHash) throw mismatch()
-    return { taskId: earlier.taskId, isNew: false }
+    return { kind: 'replayed', taskId: earlier.taskId }
   }
   const workflow = await findWorkflow(store, submitter.teamId, name)
   const task = await newTask(context, submitter, workflow, run)
-  const submitted = await submitTask(store, {
+  const submitted = await context.accept({
     ...task,
     ...(idempotency && { idempotency: { ...idempotency, keepMs: IDEMPOTENCY_MS } }),
   })
   if (submitted.kind === 'conflict') throw mismatch()
-  return { taskId: submitted.taskId, isNew: submitted.kind === 'accepted' }
+  return submitted
 }
 
 async function findWorkflow(store: Store, teamId: string, name: WorkflowName): Promise<WorkflowRecord> {

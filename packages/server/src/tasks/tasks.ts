@@ -8,6 +8,7 @@ import { type AgentSituation, waitingReason } from '../model/waiting-reason.ts'
 import { listArtifacts } from '../store/files.ts'
 import { queuePosition } from '../store/lanes.ts'
 import type { Store } from '../store/store.ts'
+import type { NewTask, Submission } from '../store/submissions.ts'
 import { cancelTask, cancelTeamTasks, countTasks, getTask, listTasks, type TaskRecord } from '../store/tasks.ts'
 import { waitingFacts } from '../store/waiting.ts'
 import { Feeds } from './feeds.ts'
@@ -23,8 +24,11 @@ export interface TasksOptions {
   /** Milliseconds since 1970. */
   now(): number
   files: { downloadUrl(artifactId: string): SignedUrl }
-  /** The connected agents of a team and what they do. */
-  dispatch: { situations(teamId: string): readonly AgentSituation[] }
+  /** Who stores runs and takes them to agents; knows the connected agents of a team and what they do. */
+  dispatch: {
+    submit(task: NewTask): Promise<Submission>
+    situations(teamId: string): readonly AgentSituation[]
+  }
   /** How long the events of a task are kept after its end. */
   eventRetentionMs: number
 }
@@ -54,15 +58,15 @@ export class Tasks {
     run: RunBody,
     idempotencyKey: string | undefined,
   ): Promise<{ task_id: string }> {
-    const { store, bus, log, now } = this.#options
+    const { store, bus, log, now, dispatch } = this.#options
     const { teamId } = submitter
-    const context = { store, now, newId: uuidv7 }
-    const { taskId, isNew } = await submitRun(context, submitter, workflow, run, idempotencyKey)
-    if (isNew) {
-      log.info({ task_id: taskId, team_id: teamId }, 'task.accepted')
-      bus.publish('task.submitted', { teamId })
+    const context = { store, now, newId: uuidv7, accept: (task: NewTask) => dispatch.submit(task) }
+    const submitted = await submitRun(context, submitter, workflow, run, idempotencyKey)
+    if (submitted.kind === 'accepted') {
+      log.info({ task_id: submitted.taskId, team_id: teamId }, 'task.accepted')
+      if (!submitted.isPlaced) bus.publish('task.submitted', { teamId })
     }
-    return { task_id: taskId }
+    return { task_id: submitted.taskId }
   }
 
   async list(teamId: string, query: TaskQuery): Promise<RouteAnswer<'GET /r/tasks'>> {

@@ -12,6 +12,7 @@ import type { AgentPath } from '../../src/routing/routing.ts'
 import { claimAgent } from '../../src/store/agents.ts'
 import { openServerSecret } from '../../src/store/server-secret.ts'
 import { openStore } from '../../src/store/store.ts'
+import { submitTask } from '../../src/store/submissions.ts'
 import { Tasks } from '../../src/tasks/tasks.ts'
 import { Inspectors } from '../../src/tunnels/inspectors.ts'
 import { Tunnels } from '../../src/tunnels/tunnels.ts'
@@ -106,7 +107,7 @@ export async function teamWorld(): Promise<TeamWorld> {
   const tasks = new Tasks({
     ...{ store, bus, log, now },
     files: { downloadUrl: () => ({ url: 'http://127.0.0.1/files/x', expiresAt: now() + DAY_MS }) },
-    dispatch: { situations: () => [] },
+    dispatch: { situations: () => [], submit: (task) => submitTask(store, task) },
     eventRetentionMs: DAY_MS,
   })
   const inspectors = new Inspectors({

@@ -16,12 +16,12 @@ import { UrlSigner } from '../../src/files/signed-urls.ts'
 import type { Files, PresignedUpload, StreamAgent } from '../../src/files/types.ts'
 import type { Attempt } from '../../src/model/attempt.ts'
 import { acknowledgeAttempt } from '../../src/store/attempts.ts'
-import { claimTasks } from '../../src/store/claims.ts'
 import { Sql } from '../../src/store/handle.ts'
 import { openServerSecret } from '../../src/store/server-secret.ts'
 import { openStore, type Store } from '../../src/store/store.ts'
 import { submitTask } from '../../src/store/submissions.ts'
 import { importWorkflow } from '../../src/store/workflows.ts'
+import { claimFor } from '../store/task-world.ts'
 
 export const TEAM = '0190a5b0-0000-7000-8000-000000000001'
 const USER = '0190a5b0-0000-7000-8000-000000000002'
@@ -209,10 +209,7 @@ async function runTask(store: Store, fileKeys: readonly string[]): Promise<Attem
     },
     ...{ models: 'any' as const, nodeClasses: 'any' as const, freeSlots: 1 },
   }
-  const claims = await claimTasks(store, {
-    ...{ teamId: TEAM, gatewayId: 'gw-1', agents: [offer], ackMs: HOUR_MS, limit: 1 },
-  })
-  const [attempt] = claims
+  const [attempt] = await claimFor(store, [offer], { teamId: TEAM, ackMs: HOUR_MS, limit: 1 })
   if (attempt?.taskId !== id) throw new Error('another task was claimed')
   await acknowledgeAttempt(store, attempt)
   return { ...AGENT, taskId: id, fence: attempt.fence }

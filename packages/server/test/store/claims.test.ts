@@ -1,13 +1,26 @@
 import { type RawBuilder, sql as raw } from 'kysely'
 import { expect, test } from 'vitest'
-import { acknowledgeAttempt, settleAttempt } from '../../src/store/attempts.ts'
-import { type ClaimedTask, claimTasks } from '../../src/store/claims.ts'
+import { acknowledgeAttempt, settleAttempt, sweepExpired } from '../../src/store/attempts.ts'
+import type { ClaimedTask } from '../../src/store/claims.ts'
 import { Sql } from '../../src/store/handle.ts'
 import { lanesQuery, listLanes, queuePosition } from '../../src/store/lanes.ts'
 import type { Store } from '../../src/store/store.ts'
+import { FIRST_FENCE, type NewTask, submitTask } from '../../src/store/submissions.ts'
 import { readEvents } from '../../src/store/task-events.ts'
+import { getTask } from '../../src/store/tasks.ts'
 import { onBothEngines } from './engines.ts'
-import { ACK_MS, claim, claimOne, freeAgent, needs, submitted, TEAM, teamWithWorkflow } from './task-world.ts'
+import {
+  ACK_MS,
+  claim,
+  claimFor,
+  claimOne,
+  freeAgent,
+  needs,
+  newTask,
+  submitted,
+  TEAM,
+  teamWithWorkflow,
+} from './task-world.ts'
 
 const completed = { sequence: 1, outcome: { kind: 'completed' as const, output: {} } }
 
@@ -61,6 +74,49 @@ onBothEngines('claiming', ({ emptyStore, ownPlace }) => {
     expect(await claim(store, agents)).toHaveLength(1)
     const { events } = await readEvents(store, 'ada-1', 0, 10)
     expect(events.map(({ number, event }) => [number, event])).toEqual([[2, { kind: 'status', status: 'queued' }]])
+  })
+
+  test('is done by the submission itself while nobody of the team waits', async () => {
+    const store = await emptyStore()
+    await teamWithWorkflow(store)
+    await teamWithWorkflow(store, 'team-2')
+    await submitted(store, { teamId: 'team-2', workflowId: 'workflow-of-team-2' })
+    const placement = { agent: freeAgent('gpu-1'), gatewayId: 'gw-9', ackMs: ACK_MS }
+    const place = async (changes: Partial<NewTask>) => {
+      const task = newTask({ ...changes, placement })
+      return [task.id, await submitTask(store, task)] as const
+    }
+
+    const [taskId, answer] = await place({})
+    expect(answer).toEqual({ kind: 'accepted', taskId, isPlaced: true })
+    const idempotency = { key: 'k', bodyHash: 'h', keepMs: 60_000 }
+    const [keyed, ...answers] = [...(await place({ idempotency })), (await place({ idempotency }))[1]]
+    expect(answers).toEqual([
+      { kind: 'accepted', taskId: keyed, isPlaced: true },
+      { kind: 'replayed', taskId: keyed },
+    ])
+    for (const id of [taskId, keyed]) {
+      expect(await getTask(store, TEAM, id)).toMatchObject({
+        ...{ status: 'queued', fence: FIRST_FENCE, agentId: 'gpu-1', gatewayId: 'gw-9', eventCount: 2 },
+        ...{ agentLabels: ['gpu'], gpuType: 'NVIDIA GeForce RTX 4090' },
+      })
+      const { events } = await readEvents(store, id, 0, 10)
+      expect(events.map(({ number, event }) => [number, event])).toEqual([
+        [1, { kind: 'status', status: 'pending' }],
+        [2, { kind: 'status', status: 'queued' }],
+      ])
+    }
+    expect(await claim(store, [freeAgent('gpu-2')])).toEqual([])
+
+    const attempt = { taskId, teamId: TEAM, agentId: 'gpu-1', fence: FIRST_FENCE }
+    expect(await acknowledgeAttempt(store, attempt)).toMatchObject({ kind: 'stored', status: 'running' })
+    expect(await settleAttempt(store, attempt, completed)).toMatchObject({ kind: 'stored', status: 'completed' })
+    await Sql.db(store).updateTable('task').set({ ack_until: 1 }).where('id', '=', keyed).execute()
+    expect(await sweepExpired(store, 10)).toMatchObject([{ ended: { taskId: keyed } }])
+
+    // The one that was not accepted in time waits again, and comes first.
+    expect((await place({}))[1]).toMatchObject({ kind: 'accepted', isPlaced: false })
+    expect((await claimOne(store)).taskId).toBe(keyed)
   })
 
   test('is fair between submitters of very unequal load', async () => {
@@ -136,7 +192,7 @@ onBothEngines('claiming', ({ emptyStore, ownPlace }) => {
       stores.map(async (store, at) => {
         const agents = [freeAgent(`gpu-${at}-a`, { freeSlots: 5 }), freeAgent(`gpu-${at}-b`, { freeSlots: 3 })]
         for (;;) {
-          const some = await claimTasks(store, { teamId: TEAM, gatewayId: `gw-${at}`, agents, ackMs: ACK_MS, limit: 8 })
+          const some = await claimFor(store, agents, { gatewayId: `gw-${at}`, limit: 8 })
           if (some.length === 0) return
           claimed.push(...some)
           await Promise.all(some.map((task) => acknowledgeAttempt(store, task)))

@@ -84,7 +84,7 @@ describe('the writer', () => {
 
   test('lets later writes wait for an open transaction, in order', () => {
     writer.accept({ id: 1, kind: 'begin' })
-    writer.accept({ id: 2, kind: 'write', ...insert('later') })
+    writer.accept({ id: 2, kind: 'write', statements: [insert('later')] })
     vi.runOnlyPendingTimers()
     expect(answers).toEqual([{ id: 1, transaction: 1 }])
     writer.accept({ id: 3, kind: 'run', transaction: 1, ...insert('first') })
@@ -114,7 +114,9 @@ describe('the writer', () => {
   })
 
   test('joins what waits into one commit and undoes only what fails', () => {
-    for (const [at, name] of ['a', 'b', 'a', 'c'].entries()) writer.accept({ id: at, kind: 'write', ...insert(name) })
+    for (const [at, name] of ['a', 'b', 'a', 'c'].entries()) {
+      writer.accept({ id: at, kind: 'write', statements: [insert(name)] })
+    }
     vi.runOnlyPendingTimers()
     expect(answers.map((answer) => [answer.id, answer.changes, answer.error?.errcode])).toEqual([
       [0, 1, undefined],
@@ -123,5 +125,20 @@ describe('the writer', () => {
       [3, 1, undefined],
     ])
     expect(names()).toEqual(['a', 'b', 'c'])
+  })
+
+  test('does all statements of a write or none, and answers as its last one does', () => {
+    const returning = { sql: 'insert into item values (?) returning name', parameters: ['b'] }
+    writer.accept({ id: 1, kind: 'write', statements: [insert('a'), returning] })
+    vi.runOnlyPendingTimers()
+    writer.accept({ id: 2, kind: 'write', statements: [insert('c'), insert('a')] })
+    writer.accept({ id: 3, kind: 'write', statements: [insert('d')] })
+    vi.runOnlyPendingTimers()
+    expect(answers.map((answer) => [answer.id, answer.rows ?? answer.changes, answer.error?.errcode])).toEqual([
+      [1, [{ name: 'b' }], undefined],
+      [2, undefined, 1555],
+      [3, 1, undefined],
+    ])
+    expect(names()).toEqual(['a', 'b', 'd'])
   })
 })

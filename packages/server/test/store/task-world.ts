@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FreeAgent } from '../../src/model/fairness.ts'
 import type { Requirements } from '../../src/model/requirements.ts'
-import { type ClaimedTask, claimTasks } from '../../src/store/claims.ts'
+import { type ClaimedTask, type ClaimOrder, claimTasks, type Takers } from '../../src/store/claims.ts'
 import type { Store } from '../../src/store/store.ts'
 import { type NewTask, submitTask } from '../../src/store/submissions.ts'
 import { insertTeam } from '../../src/store/teams.ts'
@@ -90,7 +90,29 @@ export async function submitted(store: Store, changes: Partial<NewTask> = {}): P
 }
 
 export function claim(store: Store, agents: readonly FreeAgent[], limit = 100): Promise<ClaimedTask[]> {
-  return claimTasks(store, { teamId: TEAM, gatewayId: GATEWAY, agents, ackMs: ACK_MS, limit })
+  return claimFor(store, agents, { limit })
+}
+
+/** Claims for agents whose slots nobody else fills. */
+export async function claimFor(
+  store: Store,
+  agents: readonly FreeAgent[],
+  order: Partial<Omit<ClaimOrder, 'takers'>> = {},
+): Promise<ClaimedTask[]> {
+  const claimed: ClaimedTask[] = []
+  const left = (agent: FreeAgent) => agent.freeSlots - claimed.filter(({ agentId }) => agentId === agent.agentId).length
+  const takers: Takers = {
+    free: () => agents.map((agent) => ({ ...agent, freeSlots: left(agent) })).filter(({ freeSlots }) => freeSlots > 0),
+    hold: () => () => {},
+    take: (task) => void claimed.push(task),
+  }
+  const count = await claimTasks(store, {
+    ...{ teamId: TEAM, gatewayId: GATEWAY, ackMs: ACK_MS, limit: 100 },
+    ...order,
+    takers,
+  })
+  if (count !== claimed.length) throw new Error(`${count} were claimed, ${claimed.length} came`)
+  return claimed
 }
 
 /** Claims one task for one agent. Throws when there is none. */

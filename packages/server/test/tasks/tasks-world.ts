@@ -4,14 +4,14 @@ import { createLocalBus } from '../../src/bus.ts'
 import type { Attempt } from '../../src/model/attempt.ts'
 import type { AgentSituation } from '../../src/model/waiting-reason.ts'
 import { acknowledgeAttempt, appendEvents, settleAttempt } from '../../src/store/attempts.ts'
-import { claimTasks } from '../../src/store/claims.ts'
 import type { Store } from '../../src/store/store.ts'
+import { submitTask } from '../../src/store/submissions.ts'
 import { insertTeam } from '../../src/store/teams.ts'
 import type { Submitter } from '../../src/tasks/submission.ts'
 import { Tasks } from '../../src/tasks/tasks.ts'
 import { Workflows } from '../../src/workflows/workflows.ts'
 import { silent } from '../store/engines.ts'
-import { freeAgent } from '../store/task-world.ts'
+import { claimFor, freeAgent } from '../store/task-world.ts'
 
 export const HOUR = 3600 * 1000
 export const URL_OF = (artifactId: string) => `http://127.0.0.1/files/${artifactId}`
@@ -51,7 +51,7 @@ export function tasksWorld(store: Store, situations: readonly AgentSituation[] =
     ...{ store, bus, now },
     log: silent,
     files: { downloadUrl: (id) => ({ url: URL_OF(id), expiresAt: now() + HOUR }) },
-    dispatch: { situations: () => situations },
+    dispatch: { situations: () => situations, submit: (task) => submitTask(store, task) },
     eventRetentionMs: HOUR,
   })
   const world: TasksWorld = {
@@ -83,8 +83,7 @@ export function tasksWorld(store: Store, situations: readonly AgentSituation[] =
 }
 
 async function runningAttempt(store: Store, bus: TasksWorld['bus'], teamId: string): Promise<Omit<Run, 'taskId'>> {
-  const agents = [freeAgent('gpu-1')]
-  const [claimed] = await claimTasks(store, { teamId, gatewayId: 'gw-1', agents, ackMs: HOUR, limit: 1 })
+  const [claimed] = await claimFor(store, [freeAgent('gpu-1')], { teamId, ackMs: HOUR, limit: 1 })
   if (!claimed) throw new Error('there was nothing to claim')
   const { taskId, agentId, fence } = claimed
   const attempt = { teamId, taskId, agentId, fence }

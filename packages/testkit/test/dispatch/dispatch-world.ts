@@ -4,7 +4,7 @@ import type { BusMessages } from '../../../server/src/bus.ts'
 import { createDispatch } from '../../../server/src/dispatch/dispatch.ts'
 import type { DispatchLimits } from '../../../server/src/dispatch/limits.ts'
 import type { Dispatch } from '../../../server/src/dispatch/types.ts'
-import { type NewTask, submitTask } from '../../../server/src/store/submissions.ts'
+import type { NewTask } from '../../../server/src/store/submissions.ts'
 import { readEvents } from '../../../server/src/store/task-events.ts'
 import { cancelTask, getTask, type TaskRecord } from '../../../server/src/store/tasks.ts'
 import { importWorkflow, type WorkflowDefinition } from '../../../server/src/store/workflows.ts'
@@ -107,8 +107,8 @@ export async function dispatchWorld(
     },
     async submit(changes = {}) {
       const submission = newTask({ teamId, workflowId: 'workflow-1', ...changes })
-      await submitTask(store, submission)
-      bus.publish('task.submitted', { teamId })
+      const answer = await made.dispatch.submit(submission)
+      if (answer.kind === 'accepted' && !answer.isPlaced) bus.publish('task.submitted', { teamId })
       return submission.id
     },
     async cancel(taskId) {

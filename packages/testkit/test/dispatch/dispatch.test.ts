@@ -170,6 +170,32 @@ describe('who may be given a task', () => {
     expect((await agent.next()).name.task_id).toBe(taskId)
   })
 
+  test('nobody to whom a tunnel is opened while the task is being claimed', async () => {
+    const world = await dispatchWorld()
+    const agent = await world.agent()
+    await until(() => world.dispatch.situations(world.teamId)[0]?.state === 'free')
+    // The store has one writer: what is submitted waits for this.
+    const held = Promise.withResolvers<void>()
+    const begun = Promise.withResolvers<void>()
+    const writing = world.store.transaction(() => {
+      begun.resolve()
+      return held.promise
+    })
+    await begun.promise
+    const submitting = world.submit({ maxRetries: 0 })
+    await new Promise((resolve) => setImmediate(resolve))
+    const release = world.agents.holdTunnel(world.teamId, 'gpu-1', 'session-1')
+    held.resolve()
+    await writing
+    const taskId = await submitting
+    await world.reaches(taskId, 'waiting')
+    expect(await world.story(taskId)).toEqual(['pending', 'queued', 'waiting'])
+    expect(agent.attempts).toEqual([])
+    release()
+    expect((await agent.next()).name).toEqual({ task_id: taskId, fence: 2 })
+    expect(await world.task(taskId)).toMatchObject({ retryCount: 0 })
+  })
+
   test('nobody whose tool is unhealthy', async () => {
     const world = await dispatchWorld()
     const agent = await world.agent()
