@@ -25,7 +25,7 @@ export async function admit(
   if (!spec.callers.includes(kind)) throw new ApiError('forbidden', wrongKind(kind, spec.callers))
   if (!spec.role) return { caller, actor: undefined }
   const teamId = teamOf(caller, request)
-  const role = await identity.roleIn(caller.userId, teamId)
+  const role = caller.kind === 'user' ? await identity.roleIn(caller.userId, teamId) : caller.role
   if (role === undefined) throw new ApiError('not_found', 'There is no such team, or you are not in it.')
   if (!atLeast(role, spec.role)) {
     throw new ApiError('forbidden', `This needs the role ${spec.role} in the team; yours is ${role}.`)

@@ -60,7 +60,10 @@ export class Placements {
       const answer = await submitTask(store, { ...task, placement: { agent, gatewayId, ackMs: limits.ackMs } })
       if (answer.kind === 'accepted' && answer.isPlaced) {
         const claimed = { ...task, taskId: task.id, agentId: agent.agentId, fence: FIRST_FENCE }
-        run('attempt.not_assigned', () => this.#assigner.assign(claimed))
+        // What is written to a link leaves when the loop turns: waiting for that, it leaves ahead of the caller's answer.
+        await new Promise((sent) =>
+          run('attempt.not_assigned', () => this.#assigner.assign(claimed).finally(() => setImmediate(sent))),
+        )
       }
       return answer
     } finally {

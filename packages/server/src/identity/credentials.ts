@@ -105,10 +105,10 @@ export class Credentials {
     const { store, now } = this.#context
     const credential = await findCredentialByHash(store, hashSecret(rawKey))
     if (credential === undefined || statusOf(credential, now()) !== 'active') return undefined
-    const { id: credentialId, kind, userId, teamId, lastUsedAt } = credential
+    const { id: credentialId, kind, userId, teamId, role, lastUsedAt } = credential
     const stale = now() - TOUCH_MS
     if (lastUsedAt === null || lastUsedAt <= stale) await touchCredential(store, credentialId, now(), stale)
-    return { kind, userId, teamId, credentialId }
+    return { kind, userId, teamId, credentialId, role }
   }
 }
 

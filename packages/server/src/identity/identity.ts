@@ -4,7 +4,14 @@ import type { GivenRole } from '../model/roles.ts'
 /** Who a bearer secret belongs to. Read from the store at every call, so a revoked one is refused at once. */
 export type Caller =
   | { kind: 'user'; userId: string; familyId: string }
-  | { kind: CredentialKind; userId: string; teamId: string; credentialId: string }
+  | {
+      kind: CredentialKind
+      userId: string
+      teamId: string
+      credentialId: string
+      /** In that team, when the key was read; undefined for somebody who has left it. */
+      role: Role | undefined
+    }
 
 /** Somebody acting in a team, with the role they have there now. */
 export interface Actor {

@@ -1,4 +1,5 @@
-import { CREDENTIAL_KINDS, type CredentialKind, type PageQuery } from '@cyberun/api'
+import { CREDENTIAL_KINDS, type CredentialKind, type PageQuery, type Role } from '@cyberun/api'
+import { parseRole } from '../model/roles.ts'
 import { Sql } from './handle.ts'
 import { pageBounds } from './page.ts'
 import { sharedRead } from './shared-read.ts'
@@ -51,10 +52,23 @@ export async function insertCredential(sql: Sql, credential: NewCredentialRecord
     .execute()
 }
 
+/** A key as a call shows it, and the role that its holder has in its team now; undefined once they have left. */
+export interface PresentedCredential extends CredentialRecord {
+  role: Role | undefined
+}
+
 export const findCredentialByHash = sharedRead(
-  async (sql: Sql, keyHash: string): Promise<CredentialRecord | undefined> => {
-    const row = await selectCredentials(sql).where('key_hash', '=', keyHash).executeTakeFirst()
-    return row && { ...row, kind: parseKind(row.kind) }
+  async (sql: Sql, keyHash: string): Promise<PresentedCredential | undefined> => {
+    const row = await selectCredentials(sql)
+      .leftJoin('membership', (join) =>
+        join
+          .onRef('membership.team_id', '=', 'credential.team_id')
+          .onRef('membership.user_id', '=', 'credential.user_id'),
+      )
+      .select('membership.role')
+      .where('key_hash', '=', keyHash)
+      .executeTakeFirst()
+    return row && { ...row, kind: parseKind(row.kind), role: row.role === null ? undefined : parseRole(row.role) }
   },
 )
 
@@ -154,8 +168,8 @@ const selectCredentials = (sql: Sql) =>
     .selectFrom('credential')
     .select([
       'id',
-      'team_id as teamId',
-      'user_id as userId',
+      'credential.team_id as teamId',
+      'credential.user_id as userId',
       'kind',
       'display_name as displayName',
       'key_prefix as keyPrefix',

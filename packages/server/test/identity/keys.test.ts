@@ -15,7 +15,7 @@ onBothEngines('keys', ({ emptyStore }) => {
     expect(made.keyPrefix).toBe(made.rawKey.slice(0, 12))
     const caller = await identity.authenticate(made.rawKey, ADDRESS)
     const { userId, teamId } = member
-    expect(caller).toEqual({ kind: 'integration', userId, teamId, credentialId: made.id })
+    expect(caller).toEqual({ kind: 'integration', userId, teamId, credentialId: made.id, role: 'member' })
 
     await identity.revokeCredential(owner, made.id)
     expect(said['credential.revoked']).toEqual([{ credentialId: made.id }])
