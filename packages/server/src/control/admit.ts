@@ -1,6 +1,8 @@
+import type { IncomingMessage } from 'node:http'
 import { ApiError, type CallerKind, Id, invalidRequest, type RouteSpec } from '@cyberun/api'
 import type { Actor, Caller, Identity } from '../identity/identity.ts'
 import { atLeast } from '../model/roles.ts'
+import { headerOf } from './request.ts'
 
 /** Who a call comes from, as far as its route asks. */
 export interface Admitted {
@@ -15,7 +17,7 @@ export interface Admitted {
  */
 export async function admit(
   spec: RouteSpec,
-  request: Request,
+  request: IncomingMessage,
   address: string,
   identity: Pick<Identity, 'authenticate' | 'roleIn'>,
 ): Promise<Admitted> {
@@ -33,8 +35,8 @@ export async function admit(
   return { caller, actor: { userId: caller.userId, teamId, role } }
 }
 
-function bearerOf(request: Request): string {
-  const [scheme, secret, ...rest] = (request.headers.get('authorization') ?? '').split(' ')
+function bearerOf(request: IncomingMessage): string {
+  const [scheme, secret, ...rest] = (headerOf(request, 'authorization') ?? '').split(' ')
   if (scheme?.toLowerCase() === 'bearer' && secret && rest.length === 0) return secret
   throw new ApiError('unauthenticated', 'Send Authorization: Bearer, then an access token or a key.')
 }
@@ -55,10 +57,10 @@ function wrongKind(kind: CallerKind, allowed: readonly CallerKind[]): string {
   return `This call is not for ${HOLDERS[kind]}; it takes ${allowed.map((other) => HOLDERS[other]).join(' or ')}.`
 }
 
-function teamOf(caller: Caller, request: Request): string {
+function teamOf(caller: Caller, request: IncomingMessage): string {
   if (caller.kind !== 'user') return caller.teamId
-  const sent = request.headers.get('x-team-id')
-  if (sent === null)
+  const sent = headerOf(request, 'x-team-id')
+  if (sent === undefined)
     throw invalidRequest([{ path: 'header.X-Team-ID', message: 'is missing; name the team of this call' }])
   const teamId = Id.safeParse(sent)
   if (!teamId.success) throw invalidRequest([{ path: 'header.X-Team-ID', message: 'is not a UUID' }])

@@ -11,6 +11,7 @@ import type { EventFeed } from '../tasks/task-feed.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
 import { type Admitted, admit } from './admit.ts'
 import { limitBodyTime } from './body-time.ts'
+import { watchCall } from './call-end.ts'
 import { docsPage } from './docs-page.ts'
 import { EVENT_STREAM_HEADERS, sendEventStream } from './event-stream.ts'
 import { createHandlers, type HandlerParts } from './handlers.ts'
@@ -21,7 +22,7 @@ import { describeApi } from './openapi.ts'
 import { frontPage, pairPage } from './pages.ts'
 import type { TerminalsPort } from './ports.ts'
 import { beginResponse, createHeaderCheck } from './prologue.ts'
-import { renderAnswer, renderError, toApiError, writeError, writeRawError } from './render.ts'
+import { renderError, toApiError, writeAnswer, writeError, writeRawError } from './render.ts'
 import { parseRequest } from './request.ts'
 import { methodsByPath, type RouteEntry, routeEntries } from './route-entries.ts'
 
@@ -192,37 +193,43 @@ async function serveCall(
 ): Promise<Response> {
   const startedAt = options.now()
   const requestId = requestIdOf(c)
+  const { incoming, outgoing } = c.env
+  using end = watchCall(outgoing, CALL_DEADLINE_MS)
   let admitted: Admitted | undefined
   let response: Response
   try {
-    const address = options.visitorAddress.of(c.env.incoming)
-    admitted = await admit(entry.spec, c.req.raw, address, options.identity)
-    const parsed = await parseRequest(entry.spec, c.req.raw, c.req.param())
-    const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(CALL_DEADLINE_MS)])
-    const answer = await handler({ ...parsed, ...admitted, address, signal })
+    const address = options.visitorAddress.of(incoming)
+    admitted = await admit(entry.spec, incoming, address, options.identity)
+    const parsed = await parseRequest(entry.spec, incoming, c.req.param())
+    const answer = await handler({ ...parsed, ...admitted, address, signal: end.signal })
     response = entry.spec.eventStream
       ? await streamEvents(options, entry, c, admitted, answer as EventFeed | undefined)
-      : renderAnswer(entry.spec, answer)
+      : sendAnswer(c, entry, answer)
   } catch (error) {
     // With nobody left to answer, whatever stopped the call is no failure.
-    const { aborted } = c.req.raw.signal
-    response = aborted
+    response = end.isHungUp
       ? renderError(new ApiError('timeout', 'The caller hung up.'))
       : fail(options.log, requestId, error)
   }
   const tookMs = options.now() - startedAt
-  options.metrics.called(entry.name, response.status, tookMs / 1000)
+  const status = response === RESPONSE_ALREADY_SENT ? outgoing.statusCode : response.status
+  options.metrics.called(entry.name, status, tookMs / 1000)
   options.log.debug(
     {
       request_id: requestId,
       ...callFields(admitted),
       route: entry.name,
-      status: response.status,
+      status,
       took_ms: Math.round(tookMs),
     },
     'api.called',
   )
   return response
+}
+
+function sendAnswer(c: CallContext, { spec }: RouteEntry, answer: unknown): Response {
+  writeAnswer(c.env.outgoing, spec, answer)
+  return RESPONSE_ALREADY_SENT
 }
 
 /**
@@ -245,7 +252,7 @@ async function streamEvents(
   }
   try {
     // Once more, now that its end would be noticed: what let it in may have been revoked meanwhile.
-    await admit(spec, c.req.raw, visitorAddress.of(c.env.incoming), identity)
+    await admit(spec, c.env.incoming, visitorAddress.of(c.env.incoming), identity)
   } catch (error) {
     release()
     throw error

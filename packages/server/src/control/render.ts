@@ -5,17 +5,23 @@ import { ApiError, type ErrorAnswer, type RouteSpec } from '@cyberun/api'
 /** From values and errors to what goes on the wire. */
 
 /**
- * Renders an answer by its route's schema: a field that is not in the schema never leaves. A value that does not match
- * is our own fault, so it throws a plain error and the caller sees a 500.
+ * Writes an answer by its route's schema: a field that is not in the schema never leaves. A value that does not match
+ * is our own fault, so it throws a plain error and the caller sees a 500. On Node's own object: a `Response` around a few
+ * bytes costs more than most calls.
  */
-export function renderAnswer(spec: RouteSpec, value: unknown): Response {
-  if (!spec.answer) return new Response(null, { status: 204 })
+export function writeAnswer(response: ServerResponse, spec: RouteSpec, value: unknown): void {
+  if (!spec.answer) {
+    response.writeHead(204).end()
+    return
+  }
   const parsed = spec.answer.safeParse(value)
   if (!parsed.success) {
     const faults = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
     throw new Error(`the answer does not match its schema: ${faults.join('; ')}`)
   }
-  return Response.json(parsed.data, { status: spec.status ?? 200 })
+  const body = Buffer.from(JSON.stringify(parsed.data))
+  const headers = { 'content-type': 'application/json', 'content-length': body.length }
+  response.writeHead(spec.status ?? 200, headers).end(body)
 }
 
 /** The error to show for whatever was thrown. What is not an `ApiError` keeps its story in `cause`, for our log. */

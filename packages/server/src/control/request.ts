@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import { ApiError, invalidRequest, type RouteSpec, refuseFaults } from '@cyberun/api'
 import type { z } from 'zod'
 
@@ -22,12 +23,12 @@ export interface ParsedRequest {
  */
 export async function parseRequest(
   spec: RouteSpec,
-  request: Request,
+  request: IncomingMessage,
   params: Record<string, string>,
 ): Promise<ParsedRequest> {
   const parsedParams = spec.params?.safeParse(params)
   if (parsedParams && !parsedParams.success) throw notFound()
-  const query = spec.query && checked(spec.query, queryObject(new URL(request.url).searchParams), 'query')
+  const query = spec.query && checked(spec.query, queryObject(request), 'query')
   const headers = spec.headers && checked(spec.headers, headerObject(spec.headers, request), 'header')
   const body = spec.body && checked(spec.body, parseJson(await readBody(request, spec.maxBodyBytes)), 'body')
   return { params: parsedParams?.data, query, headers, body }
@@ -45,7 +46,8 @@ function checked(schema: z.ZodType, value: unknown, part: 'query' | 'header' | '
   throw new Error('a schema refused a value without saying why')
 }
 
-function queryObject(search: URLSearchParams): Record<string, string> {
+function queryObject({ url = '' }: IncomingMessage): Record<string, string> {
+  const search = new URLSearchParams(url.includes('?') ? url.slice(url.indexOf('?') + 1) : '')
   const query: Record<string, string> = Object.create(null)
   for (const [name, value] of search) {
     if (name in query) throw invalidRequest([{ path: `query.${name}`, message: 'given twice; send it once' }])
@@ -55,26 +57,33 @@ function queryObject(search: URLSearchParams): Record<string, string> {
 }
 
 /** The fields a schema names; one that was not sent is absent. */
-function headerObject(schema: z.ZodObject, request: Request): Record<string, string> {
+function headerObject(schema: z.ZodObject, request: IncomingMessage): Record<string, string> {
   return Object.fromEntries(
     Object.keys(schema.shape).flatMap((name) => {
-      const value = request.headers.get(name)
-      return value === null ? [] : [[name, value]]
+      const value = headerOf(request, name)
+      return value === undefined ? [] : [[name, value]]
     }),
   )
 }
 
+/** The value of a field; of one that was sent several times all of them, as one list. `name` is in lower case. */
+export function headerOf(request: IncomingMessage, name: string): string | undefined {
+  return request.headersDistinct[name]?.join(', ')
+}
+
 /** The body's bytes; an absent body is empty. */
-async function readBody(request: Request, maxBytes = MAX_BODY_BYTES): Promise<Uint8Array> {
-  if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLarge(maxBytes)
+async function readBody(request: IncomingMessage, maxBytes = MAX_BODY_BYTES): Promise<Uint8Array> {
+  if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw tooLarge(maxBytes)
   const chunks: Uint8Array[] = []
   let bytes = 0
-  for await (const chunk of request.body ?? []) {
-    bytes += chunk.byteLength
+  // Not destroyed when it is too long: the caller is told so on the same connection.
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+    const { byteLength } = chunk as Uint8Array
+    bytes += byteLength
     if (bytes > maxBytes) throw tooLarge(maxBytes)
-    chunks.push(chunk)
+    chunks.push(chunk as Uint8Array)
   }
-  if (bytes > 0 && !/^application\/json\s*(;|$)/i.test(request.headers.get('content-type') ?? '')) {
+  if (bytes > 0 && !/^application\/json\s*(;|$)/i.test(headerOf(request, 'content-type') ?? '')) {
     throw invalidRequest([{ path: 'header.Content-Type', message: 'must be application/json' }])
   }
   return Buffer.concat(chunks, bytes)

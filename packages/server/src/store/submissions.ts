@@ -135,12 +135,12 @@ async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Set<str
     .toSorted((a, b) => order(a.key, b.key))
   const insertNeeds = raw`
     insert into task_requirement (requirement_key, requirements)
-    select ${text('key')}, ${text('requirements')} from ${jsonRows(engine, needRows)} as made where true
+    select ${raw.raw(`${text('key')}, ${text('requirements')}`)} from ${jsonRows(engine, needRows)} as made where true
     on conflict (requirement_key) do nothing`
   const inputs = tasks.flatMap(({ id, fileKeys }) => [...new Set(fileKeys)].map((key) => ({ id, key })))
   const insertInputs = raw`
     insert into task_input (task_id, file_key)
-    select ${text('id')}, ${text('key')} from ${jsonRows(engine, inputs)} as made`
+    select ${raw.raw(`${text('id')}, ${text('key')}`)} from ${jsonRows(engine, inputs)} as made`
   const { made, insertRows } = insertingStatement(engine, rows)
   // A placed task has both of the first events, any other the first.
   const insertEvents = (accepted: RawBuilder<unknown>) => raw<FirstEventRow>`
@@ -188,24 +188,7 @@ function insertingStatement(engine: Engine, rows: readonly ReturnType<typeof row
           then submitted.value -> 'placement' end as placement
       from ${jsonRows(engine, rows)} as submitted
     )`
-  const insertRows = raw`
-    insert into task (id, team_id, workflow_id, workflow_version, workflow_slug, tool_type, status, priority, submitter_id,
-      creation_source, parameters, dispatch_target, target_pool, submitter_region, requirement_key, refused_by, models,
-      created_at, retry_count, max_retries, task_timeout_ms, resume_window_ms, attempt_fence, agent_labels,
-      acknowledged_sequence, event_count, agent_id, gateway_id, gpu_type, ack_until, lease_until)
-    select ${text('id')}, ${text('team_id')}, ${text('workflow_id')}, ${number('workflow_version')},
-      ${text('workflow_slug')}, ${text('tool_type')}, case when placement is null then 'pending' else 'queued' end,
-      ${number('priority')}, ${text('submitter_id')},
-      ${text('creation_source')}, ${text('parameters')}, ${text('dispatch_target')}, ${text('target_pool')},
-      ${text('submitter_region')}, ${text('requirement_key')}, '', ${text('models')},
-      now, 0, ${number('max_retries')}, ${number('task_timeout_ms')}, ${number('resume_window_ms')},
-      case when placement is null then 0 else ${raw.lit(FIRST_FENCE)} end, coalesce(placement ->> 'labels', '[]'),
-      0, case when placement is null then 1 else ${raw.lit(FIRST_EVENTS.length)} end,
-      placement ->> 'agent_id', placement ->> 'gateway_id', placement ->> 'gpu',
-      now + cast(placement ->> 'ack_ms' as bigint),
-      case when placement is null then null else now + ${number('resume_window_ms')} end
-    from made where true`
-  return { made, insertRows }
+  return { made, insertRows: raw.raw(INSERT_ROWS) }
 }
 
 function rowOf(task: NewTask) {
@@ -258,10 +241,29 @@ function order(a: string, b: string): number {
 }
 
 /** Members of the rows that `jsonRows` gives, under the name `made`. */
-function text(name: string) {
-  return raw<string>`cast(made.value ->> ${raw.lit(name)} as text)`
+function text(name: string): string {
+  return `cast(made.value ->> '${name}' as text)`
 }
 
-function number(name: string) {
-  return raw<number>`cast(made.value ->> ${raw.lit(name)} as bigint)`
+function number(name: string): string {
+  return `cast(made.value ->> '${name}' as bigint)`
 }
+
+/** From `made`. One text, because Kysely walks through every piece of a statement at every call. */
+const INSERT_ROWS = `
+  insert into task (id, team_id, workflow_id, workflow_version, workflow_slug, tool_type, status, priority, submitter_id,
+      creation_source, parameters, dispatch_target, target_pool, submitter_region, requirement_key, refused_by, models,
+      created_at, retry_count, max_retries, task_timeout_ms, resume_window_ms, attempt_fence, agent_labels,
+      acknowledged_sequence, event_count, agent_id, gateway_id, gpu_type, ack_until, lease_until)
+    select ${text('id')}, ${text('team_id')}, ${text('workflow_id')}, ${number('workflow_version')},
+      ${text('workflow_slug')}, ${text('tool_type')}, case when placement is null then 'pending' else 'queued' end,
+      ${number('priority')}, ${text('submitter_id')},
+      ${text('creation_source')}, ${text('parameters')}, ${text('dispatch_target')}, ${text('target_pool')},
+      ${text('submitter_region')}, ${text('requirement_key')}, '', ${text('models')},
+      now, 0, ${number('max_retries')}, ${number('task_timeout_ms')}, ${number('resume_window_ms')},
+      case when placement is null then 0 else ${FIRST_FENCE} end, coalesce(placement ->> 'labels', '[]'),
+      0, case when placement is null then 1 else ${FIRST_EVENTS.length} end,
+      placement ->> 'agent_id', placement ->> 'gateway_id', placement ->> 'gpu',
+      now + cast(placement ->> 'ack_ms' as bigint),
+      case when placement is null then null else now + ${number('resume_window_ms')} end
+    from made where true`

@@ -231,9 +231,9 @@ function rowOf(task: TaskFacts) {
 
 /** Members of the rows that `jsonRows` gives, under the name `changed`. */
 function text(name: string) {
-  return raw<string>`cast(changed.value ->> ${raw.lit(name)} as text)`
+  return raw.raw<string>(`cast(changed.value ->> '${name}' as text)`)
 }
 
 function number(name: string) {
-  return raw<number>`cast(changed.value ->> ${raw.lit(name)} as bigint)`
+  return raw.raw<number>(`cast(changed.value ->> '${name}' as bigint)`)
 }
