@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
+import { accessSync, constants, existsSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { basename } from 'node:path'
 import { promisify } from 'node:util'
@@ -46,7 +46,8 @@ export async function shellCommand(settings: Exclude<TerminalSettings, false>, e
   const login = LOGIN_SHELLS.has(basename(shell)) ? ['-l'] : []
   return {
     ...(account.uid === own.uid ? { program: shell, args: login } : asAnother(account, [shell, ...login])),
-    cwd: account.home,
+    // Some accounts have none, and a shell has to begin somewhere.
+    cwd: existsSync(account.home) ? account.home : '/',
     env: programEnvironment(env, {
       HOME: account.home,
       USER: account.name,

@@ -55,11 +55,12 @@ export async function startTerminals(options: TerminalsOptions): Promise<Termina
     log.info({ user: command.user }, 'terminal.offered')
     return createTerminals(options, command, spawn)
   } catch (error) {
-    const hint =
-      error instanceof TerminalSettingsError
-        ? error.message
-        : 'the native part of @lydell/node-pty does not load here: it exists for Linux with glibc and for macOS'
-    log.error({ hint, error }, 'terminal.not_offered')
+    if (error instanceof TerminalSettingsError) log.error({ hint: error.message }, 'terminal.not_offered')
+    else {
+      const hint =
+        'the native part of @lydell/node-pty does not load here: it exists for Linux with glibc and for macOS'
+      log.error({ hint, error }, 'terminal.not_offered')
+    }
     return NONE
   }
 }
