@@ -34,6 +34,14 @@ export function launchBrowser(options: BrowserOptions = {}): Promise<Browser> {
   return chromium.launch({ executablePath: requireProgram('chromium'), args })
 }
 
+/** Opens a tunnel's page as a person does, who reads the notice before it and goes on. */
+export async function openTunnelPage(page: Page, url: string): Promise<void> {
+  await page.goto(url)
+  const onward = page.locator('a[href*="cyberun-continue="]')
+  if ((await onward.count()) === 0) return
+  await Promise.all([page.waitForURL(({ search }) => !search.includes('cyberun-continue=')), onward.click()])
+}
+
 let screenshots: string | undefined
 
 /**

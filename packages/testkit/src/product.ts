@@ -28,6 +28,8 @@ export interface Product extends AsyncDisposable {
 export interface ProductOptions {
   /** `warn` unless a test reads the logs. */
   logLevel?: 'debug' | 'warn'
+  /** Whether the agent's owner lets shells be opened. */
+  terminal?: true
   /** Gets the edge's port and answers the port that the agent is to dial instead. */
   dialThrough?: (edgePort: number) => Promise<number>
 }
@@ -50,7 +52,9 @@ export async function startProduct(directory: string, options: ProductOptions = 
   const dialPort = (await options.dialThrough?.(edgePort)) ?? edgePort
   const gatewayUrl = `ws://127.0.0.1:${dialPort}`
   const stateDir = join(directory, 'agent')
-  await agent.call('start', { gatewayUrl, agentKey: key.raw_key, agentId: AGENT_ID, stateDir, logLevel })
+  const tools = options.terminal && { terminal: options.terminal }
+  const order = { gatewayUrl, agentKey: key.raw_key, agentId: AGENT_ID, stateDir, logLevel, ...(tools && { tools }) }
+  await agent.call('start', order)
   await untilListed(client)
 
   const running = stack.move()

@@ -9,8 +9,8 @@ interface AgentOrder {
   agentId: string
   stateDir: string
   logLevel: 'debug' | 'info' | 'warn'
-  /** What it runs tasks with. */
-  tools?: Pick<AgentSettings, 'slots' | 'demo' | 'commands' | 'comfyui'>
+  /** What it runs tasks with, and whether it offers shells. */
+  tools?: Pick<AgentSettings, 'slots' | 'demo' | 'commands' | 'comfyui' | 'terminal'>
 }
 
 /** A real agent in its own process. */

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocketServer } from 'ws'
-import { launchBrowser } from '../../src/browser.ts'
+import { launchBrowser, openTunnelPage } from '../../src/browser.ts'
 import { type Installation, startInstallation } from '../../src/installation.ts'
 import { lacksPrograms } from '../../src/programs.ts'
 
@@ -57,7 +57,7 @@ describe.skipIf(lacksPrograms('chromium'))('a tunnel in a browser', () => {
 
     await using browser = await launchBrowser()
     const page = await browser.newPage()
-    await page.goto(tunnelUrl)
+    await openTunnelPage(page, tunnelUrl)
     await page.waitForFunction(() => document.getElementById('said')?.textContent !== '')
 
     expect(page.url()).toBe(new URL('/', hostUrl).href)

@@ -5,8 +5,9 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, test } from 'vitest'
-import { Connection, commandLines, type Product, startProduct } from '../../src/index.ts'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Connection, commandLines, lacksPrograms, type Product, startProduct } from '../../src/index.ts'
+import { type BrowserFindings, browserRun } from './browser-run.ts'
 
 /**
  * One run of everything that makes, takes or could leak a secret; then every secret is searched for in each place
@@ -14,6 +15,8 @@ import { Connection, commandLines, type Product, startProduct } from '../../src/
  */
 
 const CYBERUN = fileURLToPath(new URL('../../../cli/bin/cyberun.mjs', import.meta.url))
+
+const WITHOUT_BROWSER = lacksPrograms('chromium')
 
 let directory: string
 let product: Product
@@ -24,12 +27,13 @@ const errorBodies: string[] = []
 /** Everything the tunnelled service was sent. */
 const serviceReceived: Buffer[] = []
 let argumentLists: string[] = []
+let inBrowser: BrowserFindings | undefined
 /** What the command line printed. */
 let printed = ''
 
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'cyberun-secrets-'))
-  product = await startProduct(directory, { logLevel: 'debug' })
+  product = await startProduct(directory, { logLevel: 'debug', terminal: true })
   keep('user_password', product.control.userPassword)
   keep('agent key of the product', product.agentKey)
   await fullRun()
@@ -78,6 +82,7 @@ async function fullRun(): Promise<void> {
   await tunnelsInUse(integration)
   await errors(access, integration)
   await commandLine(integration)
+  if (!WITHOUT_BROWSER) await browser(integration)
 }
 
 /** Login, refresh, reuse of a refresh token, change of password; returns a good access token. */
@@ -271,6 +276,24 @@ async function commandLine(integration: string): Promise<void> {
   await once(forward, 'exit')
 }
 
+/** A tunnel's pages and the terminal in a browser; every argument list of the machine is read while a shell is open. */
+async function browser(integration: string): Promise<void> {
+  inBrowser = await browserRun({
+    async openTunnel(target_port) {
+      const body = { target_port, tunnel_protocol: 'http' }
+      const opened = await api('POST', `/agents/${product.agentId}/tunnel`, { token: integration, body })
+      const url = String(opened['tunnel_url'])
+      keep('tunnel token of the browser', new URL(url).pathname.split('/')[2])
+      return { url, adminToken: keep('admin token of the browser', opened['admin_token']) }
+    },
+    terminalUrl: `${product.control.controlUrl}/terminal#agent=${product.agentId}&token=`,
+    environmentFile: join(directory, 'environment-of-a-shell'),
+    whileOpen() {
+      argumentLists.push(...commandLines())
+    },
+  })
+}
+
 /** Each secret found in `bytes`, also as the bytes that it encodes. */
 function found(bytes: Buffer): string[] {
   return [...secrets].flatMap(([name, secret]) => {
@@ -323,4 +346,28 @@ test('no secret is in the body of an error', () => {
 
 test('no secret reached the tunnelled service', () => {
   expect(found(Buffer.concat(serviceReceived))).toEqual([])
+})
+
+describe.skipIf(WITHOUT_BROWSER)('after a browser has opened a tunnel and a shell, no secret', () => {
+  test('reached the tunnelled service', () => {
+    expect(inBrowser?.service.length).toBeGreaterThan(0)
+    expect(found(Buffer.from(inBrowser?.service.join('\n') ?? ''))).toEqual([])
+  })
+
+  test('reached another site, though the page wanted it to', () => {
+    const paths = ['/image', '/script', '/style', '/frame', '/link']
+    expect(inBrowser?.otherSite.map((head) => /^GET (\S+)/.exec(head)?.[1])).toEqual(expect.arrayContaining(paths))
+    expect(inBrowser?.otherSite.join()).toContain('Referer')
+    expect(found(Buffer.from(inBrowser?.otherSite.join('\n') ?? ''))).toEqual([])
+  })
+
+  test('is in an address, the history or anything else that a page can read', () => {
+    expect(found(Buffer.from(inBrowser?.browser.join('\n') ?? ''))).toEqual([])
+  })
+
+  test('is in the environment of the shell or of what started it', () => {
+    const environment = readFileSync(join(directory, 'environment-of-a-shell'))
+    expect(environment.includes('TERM=xterm-256color')).toBe(true)
+    expect(found(environment)).toEqual([])
+  })
 })
