@@ -41,6 +41,8 @@ export interface OpenedWay {
   tunnelUrl: string
   /** Of the tunnel's own origin, where it has one. */
   hostUrl: string | undefined
+  /** What its service was taken for. */
+  profile: string
 }
 
 const CYBERUN = fileURLToPath(new URL('../../cli/bin/cyberun.mjs', import.meta.url))
@@ -89,7 +91,8 @@ export async function startInstallation(
     async openTunnel(targetPort, protocol, wishes = {}) {
       const body = { target_port: targetPort, tunnel_protocol: protocol, ...wishes }
       const opened = await client.call('POST /agents/{agentId}/tunnel', { params: { agentId }, body })
-      return { sessionId: opened.session_id, tunnelUrl: opened.tunnel_url, hostUrl: opened.host_url }
+      const { session_id, tunnel_url, host_url, profile } = opened
+      return { sessionId: session_id, tunnelUrl: tunnel_url, hostUrl: host_url, profile }
     },
     async closeTunnel(sessionId) {
       const query = { session_id: sessionId }

@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
-/** Programs of the system that tests use, and the Debian package (or remedy) for each. */
+/** Programs that tests use, of the system or of the zoo (`packages/testkit/zoo`), and what brings each. */
 const REMEDY = {
   psql: 'apt-get install postgresql-client',
   pgbench: 'apt-get install postgresql-15',
@@ -17,6 +19,18 @@ const REMEDY = {
   openssl: 'apt-get install openssl',
   python3: 'apt-get install python3',
   jupyter: 'apt-get install jupyter-notebook',
+  cadaver: 'apt-get install cadaver',
+  websockify: 'apt-get install websockify novnc',
+  Xtigervnc: 'apt-get install tigervnc-standalone-server',
+  xterm: 'apt-get install xterm',
+  'python3.11-doc': 'apt-get install python3.11-doc',
+  'jupyter-lab': 'bash packages/testkit/zoo/install',
+  gradio: 'bash packages/testkit/zoo/install',
+  wsgidav: 'bash packages/testkit/zoo/install',
+  'comfyui-frontend': 'bash packages/testkit/zoo/install',
+  'code-server': 'bash packages/testkit/zoo/install',
+  'node-red': 'bash packages/testkit/zoo/install',
+  vite: 'bash packages/testkit/zoo/install',
 } as const
 
 export type SystemProgram = keyof typeof REMEDY
@@ -24,8 +38,23 @@ export type SystemProgram = keyof typeof REMEDY
 /** Places outside PATH where Debian puts server programs. */
 const EXTRA_DIRS = ['/usr/sbin', '/usr/lib/postgresql/15/bin']
 
-/** The absolute path of a system program, or undefined when it is not installed. */
+const ZOO = fileURLToPath(new URL('../../../.zoo', import.meta.url))
+/** What is found at a place of its own; `gradio` is the Python that has it, others may be a script or a folder. */
+const PLACES: Partial<Record<SystemProgram, string>> = {
+  'python3.11-doc': '/usr/share/doc/python3.11/html',
+  'jupyter-lab': join(ZOO, 'python/bin/jupyter-lab'),
+  gradio: join(ZOO, 'python/bin/python'),
+  wsgidav: join(ZOO, 'python/bin/wsgidav'),
+  'comfyui-frontend': join(ZOO, 'comfyui-frontend'),
+  'code-server': join(ZOO, 'node/node_modules/code-server/out/node/entry.js'),
+  'node-red': join(ZOO, 'node/node_modules/node-red/red.js'),
+  vite: join(ZOO, 'node/node_modules/vite/bin/vite.js'),
+}
+
+/** The absolute path of a program, or undefined when it is not installed. */
 export function findProgram(name: SystemProgram): string | undefined {
+  const place = PLACES[name]
+  if (place !== undefined) return existsSync(place) ? place : undefined
   for (const dir of EXTRA_DIRS) if (existsSync(`${dir}/${name}`)) return `${dir}/${name}`
   const found = spawnSync('sh', ['-c', 'command -v "$0"', name], { encoding: 'utf8' })
   return found.status === 0 ? found.stdout.trim() : undefined

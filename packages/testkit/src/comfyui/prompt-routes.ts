@@ -100,12 +100,12 @@ export class PromptRoutes {
     return { id, status: jobStatus(entry), outputs: entry.outputs }
   }
 
-  jobs(): unknown {
+  jobs(limit: number | null): unknown {
     const { queue } = this.#parts
     const jobs = [...(queue.running === undefined ? [] : [queue.running]), ...queue.pending].map((item: QueueItem) =>
       this.job(item[1]),
     )
-    return { jobs, pagination: { offset: 0, limit: null, total: jobs.length, has_more: false } }
+    return { jobs, pagination: { offset: 0, limit, total: jobs.length, has_more: false } }
   }
 
   cancelJob(id: string): unknown {

@@ -1,12 +1,14 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { WebSocketServer } from 'ws'
 import { answer, HttpAnswer, readJson } from './answers.ts'
 import { Executor } from './executor.ts'
 import { type ComfyuiFaults, type ComfyuiGeneration, NO_FAULTS } from './faults.ts'
 import { upload, view } from './file-routes.ts'
 import { Folders } from './folders.ts'
+import { Frontend, type FrontendOptions } from './frontend.ts'
 import { nodeClasses } from './node-classes.ts'
 import { PromptQueue } from './prompt-queue.ts'
 import { PromptRoutes } from './prompt-routes.ts'
@@ -23,6 +25,8 @@ export interface ComfyuiOptions {
   /** Free video memory that `/system_stats` tells, of 24 GiB. */
   vramFreeBytes?: number
   faults?: Partial<ComfyuiFaults>
+  /** Its web page, which is a package of its own; without it only the API is there. */
+  frontend?: FrontendOptions
   log?: (line: string) => void
 }
 
@@ -86,6 +90,7 @@ class Running {
   readonly #queue: PromptQueue
   readonly #executor: Executor
   readonly #prompts: PromptRoutes
+  readonly #frontend: Frontend | undefined
   readonly #over = new AbortController()
   readonly #http = createServer((request, response) => void this.#serve(request, response))
   readonly #websockets = new WebSocketServer({ noServer: true })
@@ -110,6 +115,7 @@ class Running {
       faults,
       generation: this.#generation,
     }
+    this.#frontend = options.frontend && new Frontend(options.frontend, join(options.baseDirectory, 'user'))
     this.#executor = new Executor({ ...parts, writesMetadata: true, log: (line) => this.#log(line) })
     this.#prompts = new PromptRoutes({ ...parts, executor: this.#executor })
     this.#http.on('upgrade', (request, socket, head) => {
@@ -161,7 +167,8 @@ class Running {
         await view(request, response, searchParams, this.#folders, this.#faults, this.#generation)
         return
       }
-      const body = await this.#route(request, pathname)
+      if (await this.#frontend?.serve(request, response, pathname, searchParams)) return
+      const body = await this.#route(request, pathname, searchParams)
       if (request.method === 'POST' && pathname.endsWith('/prompt') && this.#faults.losesReplies > 0) {
         this.#faults.losesReplies--
         response.destroy()
@@ -178,10 +185,11 @@ class Running {
     return headers.origin !== undefined && new URL(headers.origin).host !== headers.host
   }
 
-  async #route(request: IncomingMessage, path: string): Promise<unknown> {
+  async #route(request: IncomingMessage, path: string, query: URLSearchParams): Promise<unknown> {
+    const limit = query.has('limit') ? Number(query.get('limit')) : null
     const isModern = this.#generation === 'modern'
     const job = /^\/api\/jobs\/([^/]+)(\/cancel)?$/.exec(path)
-    if (isModern && path === '/api/jobs') return this.#prompts.jobs()
+    if (isModern && path === '/api/jobs') return this.#prompts.jobs(limit)
     if (isModern && job?.[1] !== undefined) {
       return job[2] === undefined ? this.#prompts.job(job[1]) : this.#prompts.cancelJob(job[1])
     }
