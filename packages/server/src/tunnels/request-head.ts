@@ -88,7 +88,10 @@ function rewriteValue(
     case 'origin':
       return isOwnOrigin(value, door) ? target.origin : value
     case 'referer':
-      return refererToService(value, door, target)
+      return referenceToService(value, door, target)
+    case 'destination':
+      // Where WebDAV copies and moves to: a URL, or its path alone (RFC 4918, section 10.3).
+      return referenceToService(value.startsWith('/') ? door.origin + value : value, door, target)
     case 'cookie':
       return mayBringCookies(request, door, target) ? cookieToService(value, door, isBrowser(request)) : undefined
     case 'expect':
@@ -121,8 +124,8 @@ export function isBrowser({ fields }: CheckedRequest): boolean {
   return firstOf(fields, 'user-agent')?.startsWith('Mozilla/') ?? false
 }
 
-/** A Referer outside the tunnel goes on as it is, unless it holds a token that the service does not know. */
-function refererToService(value: string, door: Door, target: LocalTarget): string | undefined {
+/** A URL outside the tunnel goes on as it is, unless it holds a token that the service does not know. */
+function referenceToService(value: string, door: Door, target: LocalTarget): string | undefined {
   const inside = toService(value, door, target)
   if (inside !== undefined && door.pathMode === 'keep') return inside
   const told = inside ?? value
