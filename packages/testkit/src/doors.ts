@@ -7,6 +7,40 @@ const TOKEN_FIELD = 'Cyberun-Tunnel-Token'
 /** The services of the suites tell each request by its order, so nobody asks them what they are. */
 const UNASKED = { profile: 'generic' } as const
 
+/** The port door, of an installation with `BROWSER_DOORS.port.settings()`: elsewhere the host door comes before it. */
+export function portDoorOf(installation: () => Installation): DoorFactory {
+  return {
+    name: 'the port door',
+    parses: true,
+    async start({ port }) {
+      const { openTunnel, closeTunnel } = installation()
+      const { sessionId, hostUrl = '' } = await openTunnel(port, 'http', UNASKED)
+      const { host: hostHeader, port: edgePort, pathname } = new URL(hostUrl)
+      const extraHeaders = [[TOKEN_FIELD, pathname.split('/')[2] ?? '']] as const
+      return {
+        visitor: { host: '127.0.0.1', port: Number(edgePort), hostHeader, pathPrefix: '', extraHeaders },
+        stop: () => closeTunnel(sessionId),
+      }
+    },
+  }
+}
+
+/** `cyberun forward`: a port of the visitor's own machine. */
+export function localDoorOf(installation: () => Installation): DoorFactory {
+  return {
+    name: 'the local door',
+    parses: false,
+    async start({ port }) {
+      const forward = await installation().forward(port)
+      const hostHeader = `localhost:${port}`
+      return {
+        visitor: { host: '127.0.0.1', port: forward.port, hostHeader, pathPrefix: '', extraHeaders: [] },
+        stop: forward.stop,
+      }
+    },
+  }
+}
+
 /**
  * The two doors of `installation` through which a client on this machine comes to a service. `tls` gives the authority
  * of the edge's certificate, PEM, when it has one.

@@ -20,7 +20,7 @@ let relayPath: string
 
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'cyberun-own-answers-'))
-  installation = await startInstallation(directory)
+  installation = await startInstallation(directory, { CYBERUN_EDGE_VISITOR_NOTICE: 'true' })
   service = createServer((_, response) => response.end('service')).listen(0, '127.0.0.1')
   await once(service, 'listening')
   const leaving = createServer().listen(0, '127.0.0.1')
@@ -93,6 +93,9 @@ describe('the control listener', () => {
   const cases: [name: string, status: number, asked: Asked][] = [
     ['its front page', 200, { path: '/', headers: PERSON }],
     ['the page for pairing', 200, { path: '/pair', headers: PERSON }],
+    ['the terminal', 200, { path: '/terminal', headers: PERSON }],
+    ['a script of the terminal', 200, { path: '/terminal/terminal.js' }],
+    ['the socket of a shell, asked without an upgrade', 404, { path: '/api/v1/agents/vm/terminal' }],
     ['the documentation', 200, { path: '/api/v1/docs', headers: PERSON }],
     ['the OpenAPI document', 200, { path: '/api/v1/openapi.json' }],
     ['its health', 200, { path: '/healthz' }],
@@ -148,5 +151,16 @@ describe('the edge', () => {
     expect(others).toEqual([])
     expect(cookie).toMatch(/; Path=\/; HttpOnly; SameSite=Lax/)
     expectClosed({ ...swap.headers, 'set-cookie': [] })
+  })
+
+  test('the notice before a first page', async () => {
+    const swap = await ask(installation.edgePort, { path: `${tunnel.path}/`, host: tunnel.host, headers: NAVIGATION })
+    const [cookie = ''] = swap.headers['set-cookie']?.map((each) => each.split(';')[0] ?? '') ?? []
+    const notice = { path: '/', host: tunnel.host, headers: { ...NAVIGATION, cookie } }
+    const { status, headers } = await ask(installation.edgePort, notice)
+    expect(status).toBe(200)
+    expect(headers['set-cookie']).toHaveLength(1)
+    expect(headers['set-cookie']?.[0]).toMatch(/; HttpOnly; SameSite=Lax/)
+    expectIsolated({ ...headers, 'set-cookie': [] })
   })
 })

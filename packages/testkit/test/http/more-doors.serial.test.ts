@@ -1,0 +1,33 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll } from 'vitest'
+import { BROWSER_DOORS } from '../../src/browser-doors.ts'
+import { localDoorOf, portDoorOf } from '../../src/doors.ts'
+import { runHttpSuite } from '../../src/http-suite/index.ts'
+import { type Installation, startInstallation } from '../../src/installation.ts'
+
+/** The suite at the doors that not every installation has, or that are not the edge's. */
+let directory: string
+let local: Installation
+let withPorts: Installation
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'cyberun-more-doors-'))
+  local = await startInstallation(join(directory, 'local'))
+  withPorts = await startInstallation(join(directory, 'ports'), await BROWSER_DOORS.port.settings())
+})
+afterAll(async () => {
+  await local[Symbol.asyncDispose]()
+  await withPorts[Symbol.asyncDispose]()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+runHttpSuite(
+  portDoorOf(() => withPorts),
+  { bulkMebibytes: 64 },
+)
+runHttpSuite(
+  localDoorOf(() => local),
+  { bulkMebibytes: 64 },
+)
