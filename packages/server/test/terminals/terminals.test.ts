@@ -49,6 +49,7 @@ class AgentEnd {
       }
       return true
     },
+    pass: ({ bytes }) => this.stream.write(bytes),
     end: () => {
       this.hasEnded = true
     },
@@ -57,7 +58,7 @@ class AgentEnd {
     },
   }
   say(frame: ShellFrame): void {
-    this.#events?.onData({ bytes: encodeShellFrame(frame), hold: () => () => {} })
+    this.#events?.onData({ bytes: encodeShellFrame(frame), headroom: 0, hold: () => () => {} })
   }
   lose(): void {
     this.#events?.onReset('link_lost')
