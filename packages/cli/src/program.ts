@@ -9,6 +9,7 @@ import type { RunOptions } from './commands/run.ts'
 import type { ServerOptions } from './commands/server.ts'
 import type { ListTasksOptions } from './commands/tasks.ts'
 import type { TerminalOptions } from './commands/terminal.ts'
+import type { OpenOptions } from './commands/tunnel.ts'
 import type { Context } from './context.ts'
 import type { ExitName } from './exit-codes.ts'
 import { version } from './version.ts'
@@ -245,6 +246,8 @@ function addWorkflows(program: Command, act: Act): void {
     )
 }
 
+const PROFILES = ['comfyui', 'jupyter', 'gradio', 'code-server', 'vite', 'generic']
+
 function addTunnels(program: Command, act: Act): void {
   program.commandsGroup('Use it:')
   program
@@ -258,8 +261,18 @@ function addTunnels(program: Command, act: Act): void {
     .addArgument(portArgument())
     .description('open a tunnel to a port of the machine and print its URL; whoever has the URL can use it')
     .option('--tcp', 'a WebSocket that carries one TCP connection, instead of HTTP')
+    .addOption(new Option('--profile <profile>', 'what kind of service it is (default: asked of it)').choices(PROFILES))
+    .addOption(
+      new Option('--host-policy <policy>', "whose Host and Origin it sees (default: the profile's)").choices([
+        'rewrite',
+        'preserve',
+      ]),
+    )
+    .option('--keep-path', 'the service is started with the path of the URL as its base path')
+    .addOption(idleTimeoutOption('ends when unused for this long, such as 45m or 8h (default: 30m)'))
+    .option('--detach', 'on a terminal: print the URL and leave')
     .action(
-      act(async (context, agent: string, port: number, options: { tcp?: true }) =>
+      act(async (context, agent: string, port: number, options: OpenOptions) =>
         (await import('./commands/tunnel.ts')).openTunnel(context, agent, port, options),
       ),
     )
@@ -281,6 +294,27 @@ function addTunnels(program: Command, act: Act): void {
     .action(
       act(async (context, agent: string, session: string | undefined, options: { all?: true }) =>
         (await import('./commands/tunnel.ts')).closeTunnel(context, agent, session, options),
+      ),
+    )
+  tunnel
+    .command('extend')
+    .addArgument(agentArgument())
+    .argument('[session]', 'its id, as "tunnel list" shows it')
+    .description('let a tunnel stay: the time without use starts anew')
+    .addOption(idleTimeoutOption('and is this long from now on, such as 45m or 8h'))
+    .action(
+      act(async (context, agent: string, session: string | undefined, options: { idleTimeout?: number }) =>
+        (await import('./commands/tunnel.ts')).extendTunnel(context, agent, session, options),
+      ),
+    )
+  tunnel
+    .command('revoke')
+    .addArgument(agentArgument())
+    .argument('[session]', 'its id, as "tunnel list" shows it')
+    .description('give a tunnel a new URL, and cut off everybody who has the old one')
+    .action(
+      act(async (context, agent: string, session: string | undefined) =>
+        (await import('./commands/tunnel.ts')).revokeTunnel(context, agent, session),
       ),
     )
   tunnel
@@ -376,6 +410,17 @@ function integer(least: number, most: number): (text: string) => number {
 function repeatable(flags: string, description: string): Option {
   return new Option(flags, description).argParser((text, before: string[] = []) => [...before, text])
 }
+
+/** `45m`, `8h`, `90s` as seconds. */
+function duration(text: string): number {
+  const [, amount = '', unit = ''] = /^(\d+)(s|m|h)$/.exec(text) ?? []
+  const seconds = Number(amount) * ({ s: 1, m: 60, h: 3600 }[unit] ?? Number.NaN)
+  if (seconds >= 60 && seconds <= 86_400) return seconds
+  throw new InvalidArgumentError('It must be from 1m to 24h, such as 45m or 8h.')
+}
+
+const idleTimeoutOption = (description: string) =>
+  new Option('--idle-timeout <duration>', description).argParser(duration)
 
 const agentArgument = () => new Argument('<agent>', 'the id of a machine, as "cyberun agents" shows it')
 const portArgument = () => new Argument('<port>', 'a port on that machine').argParser(integer(1, 65_535))

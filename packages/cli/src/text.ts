@@ -33,3 +33,12 @@ export function formatAge(iso: string | null, now: number): string {
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`
   return `${Math.floor(seconds / 86_400)} d ago`
 }
+
+/** `in 29 min`: how long after `now` (milliseconds) an ISO 8601 time is, roughly; `now` when it has come. */
+export function formatUntil(iso: string, now: number): string {
+  const seconds = Math.round((Date.parse(iso) - now) / 1000)
+  if (seconds <= 0) return 'now'
+  if (seconds < 60) return `in ${seconds} s`
+  if (seconds < 3600) return `in ${Math.round(seconds / 60)} min`
+  return `in ${(seconds / 3600).toFixed(1).replace('.0', '')} h`
+}

@@ -102,6 +102,25 @@ describe('commands in the same folder, without any sign-in', () => {
     expect((await execute(['agents'], here)).stdout).toMatch(new RegExp(`^AGENT .*\n${agentId} +idle `))
   })
 
+  test('tunnel open tells plain lines without a terminal; extend and revoke', async () => {
+    const open = ['tunnel', 'open', agentId, String(servicePort), '--idle-timeout', '2h', '--profile', 'generic']
+    const { stdout } = await execute(open, here)
+    expect(stdout).toMatch(/^http:\/\/\S+\/tunnel\/[\w-]{43}\/\n\n/)
+    expect(stdout).toContain('profile: generic\n')
+    expect(stdout).toContain('ends: in 2 h unless it is used\n')
+    expect(stdout, 'no colours, no QR code, no admin token').not.toMatch(/[^\P{Cc}\n]|█|terminal:/u)
+    const [old = ''] = stdout.split('\n')
+    expect(await json(['tunnel', 'extend', agentId, '--idle-timeout', '3h'])).toMatchObject({ idle_timeout_s: 10_800 })
+    const { tunnel_url } = await json(['tunnel', 'revoke', agentId])
+    expect((await fetch(old)).status).toBe(404)
+    expect((await fetch(tunnel_url)).status).toBe(200)
+    const list = (await execute(['tunnel', 'list'], here)).stdout
+    expect(list).toMatch(/^AGENT +PORT +PROTOCOL +PROFILE +OPENED +ENDS +VIEWERS/)
+    expect(list).toMatch(/ generic .* in 3 h +1 /)
+    await json(['tunnel', 'close', agentId])
+    expect((await execute(['tunnel', 'extend', agentId], here).catch((error) => error)).code).toBe(4)
+  })
+
   test('tunnel open, list and close', async () => {
     const { tunnel_url, session_id } = await json(['tunnel', 'open', agentId, String(servicePort)])
     expect(await (await fetch(`${tunnel_url}hello?x=1`)).text()).toBe('GET /hello?x=1')

@@ -1,34 +1,123 @@
-import type { TunnelView } from '@cyberun/api'
+import type { HostPolicy, OpenedTunnel, TunnelProfile, TunnelView } from '@cyberun/api'
 import type { Client } from '@cyberun/api/client'
 import { connect } from '../connect.ts'
 import { type Context, printResult } from '../context.ts'
 import { CliError } from '../errors.ts'
+import { onInterrupt } from '../interrupt.ts'
 import { allPages } from '../pages.ts'
 import { table } from '../table.ts'
-import { formatAge, formatBytes, printable } from '../text.ts'
+import { formatAge, formatBytes, formatUntil, printable, printableJson } from '../text.ts'
+import type { WatchEnd } from '../tunnel/watch.ts'
 
-/** `cyberun tunnel open`. */
+export interface OpenOptions {
+  tcp?: true
+  profile?: TunnelProfile
+  hostPolicy?: HostPolicy
+  keepPath?: true
+  /** Seconds. */
+  idleTimeout?: number
+  detach?: true
+}
+
+/** `cyberun tunnel open`. On a terminal it then stays and shows who is on the tunnel, until the person leaves it. */
 export async function openTunnel(
   context: Context,
   agentId: string,
   targetPort: number,
-  options: { tcp?: true },
+  options: OpenOptions,
+): Promise<undefined> {
+  const { client, account } = await connect(context, 'key')
+  const { tcp, profile, hostPolicy, keepPath, idleTimeout } = options
+  const opened = await client.call('POST /agents/{agentId}/tunnel', {
+    params: { agentId },
+    body: {
+      target_port: targetPort,
+      tunnel_protocol: tcp ? 'tcp' : 'http',
+      ...(profile !== undefined && { profile }),
+      ...(hostPolicy !== undefined && { host_policy: hostPolicy }),
+      ...(keepPath && { path_mode: 'keep' as const }),
+      ...(idleTimeout !== undefined && { idle_timeout_s: idleTimeout }),
+    },
+  })
+  if (context.json) {
+    context.stdout.write(
+      `${printableJson({ ...withoutAdminToken(opened), agent_id: agentId, target_port: targetPort })}\n`,
+    )
+    return undefined
+  }
+  const { announce } = await import('../tunnel/opened.ts')
+  const isTerminal = context.stdout.isTTY === true && context.stdin.isTTY
+  const offersTerminal = isTerminal && (await offersTerminalOf(client, agentId))
+  const terminalUrl = offersTerminal ? `${account.controlUrl}/terminal` : undefined
+  announce(context, { opened, agentId, terminalUrl })
+  if (!isTerminal || options.detach) return undefined
+  const { watchTunnel } = await import('../tunnel/watch.ts')
+  const end = await watchTunnel({
+    context,
+    client,
+    agentId,
+    sessionId: opened.session_id,
+    announce: (renewed) => announce(context, { opened: renewed, agentId, terminalUrl }),
+    interrupted: onInterrupt(),
+  })
+  context.stdout.write(`${END_TEXT[end]}\n`)
+  return undefined
+}
+
+const END_TEXT = {
+  left: 'The tunnel stays open.',
+  ended: 'The tunnel is closed.',
+  gone: 'The tunnel has ended: it was closed elsewhere, or nobody used it.',
+} as const satisfies Record<WatchEnd, string>
+
+async function offersTerminalOf(client: Client, agentId: string): Promise<boolean> {
+  return (await client.call('GET /agents/{agentId}', { params: { agentId } })).offers_terminal
+}
+
+/** What a script gets: the admin token is for tools that ask the API themselves. */
+function withoutAdminToken({ admin_token: _, ...shown }: OpenedTunnel): Omit<OpenedTunnel, 'admin_token'> {
+  return shown
+}
+
+/** `cyberun tunnel extend`. */
+export async function extendTunnel(
+  context: Context,
+  agentId: string,
+  session: string | undefined,
+  options: { idleTimeout?: number },
 ): Promise<undefined> {
   const { client } = await connect(context, 'key')
-  const body = { target_port: targetPort, tunnel_protocol: options.tcp ? 'tcp' : 'http' } as const
-  const { session_id, tunnel_url, tunnel_protocol } = await client.call('POST /agents/{agentId}/tunnel', {
-    params: { agentId },
-    body,
+  const sessionId = session ?? (await onlySession(client, agentId))
+  const extended = await client.call('PATCH /agents/{agentId}/tunnel/{sessionId}', {
+    params: { agentId, sessionId },
+    body: { extend: true, ...(options.idleTimeout !== undefined && { idle_timeout_s: options.idleTimeout }) },
   })
-  // The admin token is for tools that ask the API themselves; nothing here uses it, so it is not shown around.
-  const opened = { session_id, tunnel_url, tunnel_protocol, agent_id: agentId, target_port: targetPort }
-  printResult(context, opened, () => {
-    const kind = options.tcp ? 'Each WebSocket opened there is one TCP connection' : 'Open it in a browser, or use curl'
-    return (
-      `${printable(tunnel_url)}\n\n${kind}. Whoever has this URL can use it until:\n` +
-      `  cyberun tunnel close ${printable(agentId)} ${printable(session_id)}\n`
-    )
+  printResult(context, { ...extended, agent_id: agentId }, () => {
+    return `It ends ${formatUntil(extended.expires_at, context.now())} unless it is used.\n`
   })
+}
+
+/** `cyberun tunnel revoke`. */
+export async function revokeTunnel(context: Context, agentId: string, session: string | undefined): Promise<undefined> {
+  const { client } = await connect(context, 'key')
+  const params = { agentId, sessionId: session ?? (await onlySession(client, agentId)) }
+  const opened = await client.call('POST /agents/{agentId}/tunnel/{sessionId}/revoke', { params })
+  if (context.json) {
+    context.stdout.write(`${printableJson({ ...withoutAdminToken(opened), agent_id: agentId })}\n`)
+    return undefined
+  }
+  const { announce } = await import('../tunnel/opened.ts')
+  announce(context, { opened, agentId, terminalUrl: undefined })
+  return undefined
+}
+
+/** The only tunnel to an agent, for those who name none. */
+async function onlySession(client: Client, agentId: string): Promise<string> {
+  const [only, ...others] = await sessionsOf(client, agentId)
+  if (only && others.length === 0) return only.session_id
+  if (!only) throw new CliError('not_found', 'not_found', `no tunnel to ${agentId} is open`)
+  const message = `${others.length + 1} tunnels to ${agentId} are open: name one (cyberun tunnel list ${agentId})`
+  throw new CliError('usage', 'ambiguous', message)
 }
 
 /** `cyberun tunnel list`. */
@@ -45,14 +134,19 @@ export async function listTunnels(context: Context, agentId: string | undefined)
       tunnel.agent_id,
       String(tunnel.target_port),
       tunnel.tunnel_protocol,
+      tunnel.profile,
       formatAge(tunnel.opened_at, context.now()),
+      formatUntil(tunnel.expires_at, context.now()),
       String(tunnel.viewer_count),
       formatBytes(tunnel.bytes_in),
       formatBytes(tunnel.bytes_out),
       tunnel.session_id,
       tunnel.tunnel_url,
     ])
-    return table(['AGENT', 'PORT', 'PROTOCOL', 'OPENED', 'VIEWERS', 'IN', 'OUT', 'SESSION', 'URL'], rows)
+    return table(
+      ['AGENT', 'PORT', 'PROTOCOL', 'PROFILE', 'OPENED', 'ENDS', 'VIEWERS', 'IN', 'OUT', 'SESSION', 'URL'],
+      rows,
+    )
   })
 }
 
