@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createLog } from '@cyberun/link/log'
 import {
+  type Chunk,
   decodeShellFrame,
   encodeViewerFrame,
   type LinkStream,
@@ -97,6 +98,9 @@ export class FakeStream implements LinkStream {
     }
     return !this.isBlocked
   }
+  pass({ bytes }: Chunk): boolean {
+    return this.write(bytes)
+  }
   end(): void {
     this.hasEnded = true
   }
@@ -108,7 +112,7 @@ export class FakeStream implements LinkStream {
     this.sendBytes(encodeViewerFrame(frame))
   }
   sendBytes(bytes: Uint8Array): void {
-    this.#events?.onData({ bytes, hold: () => () => {} })
+    this.#events?.onData({ bytes, headroom: 0, hold: () => () => {} })
   }
   /** The link takes bytes again. */
   unblock(): void {

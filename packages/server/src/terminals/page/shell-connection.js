@@ -168,7 +168,6 @@ export class ShellConnection {
 
   /** @param {any} attached */
   #attached(attached) {
-    this.#isAttached = true
     this.#pause = FIRST_PAUSE_MS
     this.#shell = attached.shell
     this.#next = attached.position
@@ -177,7 +176,9 @@ export class ShellConnection {
     this.#events.onAttached(attached)
     this.#events.onState({ kind: 'open', message: 'connected' })
     this.#received(attached.input)
+    // What was sent and not taken is sent again.
     this.#sent = this.#confirmed
+    this.#isAttached = true
     this.#sendTyped()
   }
 
