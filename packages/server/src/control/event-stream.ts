@@ -47,10 +47,13 @@ export async function sendEventStream(response: ServerResponse, feed: EventFeed,
 /** Resolves when the socket takes more. Rejects when it took nothing for `STALL_MS`. */
 async function send(response: ServerResponse, bytes: Uint8Array, over: AbortSignal): Promise<void> {
   if (over.aborted || response.write(bytes)) return
-  const stalled = AbortSignal.timeout(STALL_MS)
+  const stalled = new AbortController()
+  const timer = setTimeout(() => stalled.abort(), STALL_MS)
   try {
-    await once(response, 'drain', { signal: AbortSignal.any([over, stalled]) })
+    await once(response, 'drain', { signal: AbortSignal.any([over, stalled.signal]) })
   } catch (error) {
     if (!over.aborted) throw error
+  } finally {
+    clearTimeout(timer)
   }
 }

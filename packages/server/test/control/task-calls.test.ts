@@ -133,3 +133,27 @@ test('a head asked for alone is not the stream', async () => {
   expect(response.status).toBe(200)
   expect(response.headers.get('content-type')).toBe('text/event-stream')
 })
+
+test('a revoked key ends the event streams that were opened with it, and no others', async () => {
+  const { body } = await run({})
+  const made = { kind: 'integration', displayName: 'short-lived' } as const
+  const { id, rawKey } = await world.identity.createCredential(team.actor('member'), made)
+  const openStream = async (secret: string) => {
+    const response = await fetch(`${world.control.url}/api/v1/r/tasks/${body['task_id']}/events`, {
+      headers: { authorization: `Bearer ${secret}` },
+    })
+    expect(response.status).toBe(200)
+    return response.body?.getReader()
+  }
+  const [kept, ended] = [await openStream(key), await openStream(rawKey)]
+  expect((await call('DELETE', `/credentials/${id}`, undefined, asOwner())).status).toBe(204)
+  // By the doorbell: the sweep that would find it otherwise takes longer than this test may.
+  while (!(await ended?.read())?.done) {}
+  expect((await run({}, { authorization: `Bearer ${rawKey}` })).status).toBe(401)
+  await call('POST', `/r/tasks/${body['task_id']}/cancel`)
+  let told = ''
+  for (let piece = await kept?.read(); piece && !piece.done; piece = await kept?.read()) {
+    told += Buffer.from(piece.value).toString()
+  }
+  expect(told).toContain('cancelled')
+})

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { needs } from '../../../server/test/store/task-world.ts'
 import { until } from '../agents/agents-world.ts'
 import { type DispatchWorld, dispatchWorld } from './dispatch-world.ts'
+import type { ScriptedAgent } from './scripted-agent.ts'
 
 const viewOf = (world: DispatchWorld, agentId = 'gpu-1') => world.agents.get(world.teamId, agentId)
 
@@ -212,6 +213,32 @@ describe('who may be given a task', () => {
     beat(2, 'ready')
     expect((await agent.next()).name.task_id).toBe(taskId)
     expect(viewOf(world)?.agent_status).not.toBe('unhealthy')
+  })
+
+  test('first whoever has run its models before', async () => {
+    const world = await dispatchWorld()
+    const agents = [await world.agent({ id: 'gpu-1' }), await world.agent({ id: 'gpu-2' })] as const
+    await until(() => world.dispatch.situations(world.teamId).filter(({ state }) => state === 'free').length === 2)
+    const runOn = async (agent: ScriptedAgent, requirements = needs({ models: ['xl'] })) => {
+      const taskId = await world.submit({ requirements })
+      const attempt = await agent.next()
+      expect(attempt.name.task_id).toBe(taskId)
+      attempt.say({ type: 'accepted' })
+      attempt.finish(1)
+      await attempt.over()
+      await world.reaches(taskId, 'completed')
+    }
+    const release = world.agents.holdTunnel(world.teamId, 'gpu-1', 'session-1')
+    await runOn(agents[1])
+    release()
+    await runOn(agents[0], needs())
+    await runOn(agents[1])
+    // One that had to wait, and so was claimed from the queue.
+    const both = agents.map(({ id }) => world.agents.holdTunnel(world.teamId, id, 'session-2'))
+    const taskId = await world.submit({ requirements: needs({ models: ['xl'] }) })
+    await world.reaches(taskId, 'waiting')
+    for (const letGo of both) letGo()
+    expect((await agents[1].next()).name.task_id).toBe(taskId)
   })
 
   test('only who has labels, models, node classes and memory enough', async () => {
