@@ -38,14 +38,14 @@ interface Run {
 const FULL: Plan = {
   rounds: 5,
   bulk: { warmUpMs: 300, windowMs: 700 },
-  requests: { warmUpSeconds: 1, seconds: 2 },
+  requests: { firstWarmUpSeconds: 8, warmUpSeconds: 1, seconds: 2 },
   memory: { agents: 5000, tunnels: 2000 },
   dispatch: { seconds: 20, tasks: 10_000, watchers: 1_000, lines: 20 },
 }
 const QUICK: Plan = {
   rounds: 2,
   bulk: { warmUpMs: 200, windowMs: 400 },
-  requests: { warmUpSeconds: 1, seconds: 1 },
+  requests: { firstWarmUpSeconds: 4, warmUpSeconds: 1, seconds: 1 },
   memory: { agents: 500, tunnels: 200 },
   dispatch: { seconds: 5, tasks: 2_000, watchers: 200, lines: 10 },
 }

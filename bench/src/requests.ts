@@ -8,6 +8,9 @@ import { median } from './statistics.ts'
 const RATE_RATIO = 0.17
 
 export interface RequestWindow {
+  /** Before the first round: long enough for V8 to compile what is hot, which it does while a server is used at all. */
+  firstWarmUpSeconds: number
+  /** Before each window. */
   warmUpSeconds: number
   seconds: number
 }
@@ -32,6 +35,7 @@ export async function requestSection(
   if (wrk === undefined) throw new Error('requests are measured with wrk: apt-get install wrk')
   const contenders = parts.list.filter((contender): contender is Requested => contender.url !== undefined)
   const samples = new Map<string, RequestSample[]>(contenders.map(({ name }) => [name, []]))
+  for (const { url } of contenders) await runWrk(wrk, url, 64, plan.requests.firstWarmUpSeconds)
   for (let round = 0; round < plan.rounds; round++) {
     for (const contender of contenders) {
       samples.get(contender.name)?.push(await measureRequests(wrk, contender, plan.requests))
@@ -42,7 +46,7 @@ export async function requestSection(
     method: [
       '1 KiB answers over keep-alive connections: the rate with `wrk -t1 -c64`, the latency with `wrk -t1 -c1`. The service',
       'answers from a buffer without parsing, so `direct` is as fast as Node can be. `added` is the median of the rounds’',
-      `differences to \`direct\`. ${plan.rounds} rounds of ${plan.requests.seconds} s.`,
+      `differences to \`direct\`. ${plan.rounds} rounds of ${plan.requests.seconds} s, after ${plan.requests.firstWarmUpSeconds} s in which each contender is warmed up.`,
     ].join('\n'),
     rows: requestRows(samples),
   }

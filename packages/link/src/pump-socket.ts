@@ -49,8 +49,8 @@ export class PumpSocket {
   bytesIn = 0
   bytesOut = 0
   readonly #isTls: boolean
-  /** Written while the present event is handled, for one call to the kernel after it. */
-  readonly #held: Uint8Array[] = []
+  /** Written while the present event is handled, for one call to the kernel after it. Mostly that is one piece. */
+  #held: Uint8Array | Uint8Array[] | undefined
   #heldBytes = 0
   readonly #written = (): void => this.#callbackCame()
 
@@ -179,17 +179,24 @@ export class PumpSocket {
       owner?.pieceWritten()
       return
     }
-    if (this.#held.length === 0) letGoSoon(this, this.#isTls)
-    this.#held.push(bytes)
+    this.#hold(bytes)
     this.#heldBytes += bytes.length
     this.bytesOut += bytes.length
     this.#owed.push(owner)
   }
 
+  #hold(bytes: Uint8Array): void {
+    const held = this.#held
+    if (held === undefined) letGoSoon(this, this.#isTls)
+    if (held === undefined) this.#held = bytes
+    else if (Array.isArray(held)) held.push(bytes)
+    else this.#held = [held, bytes]
+  }
+
   /** Offers the kernel what was held. When it took everything, no owner need wait for the callback. */
   letGo(): void {
-    if (this.#held.length === 0) return
-    this.#offer()
+    if (this.#held === undefined) return
+    this.#offer(this.#held)
     if (this.#socket.writableLength > 0 || this.#isClosed) return
     const end = this.#owed.length
     for (let at = this.#owedFrom; at < end; at++) {
@@ -201,13 +208,16 @@ export class PumpSocket {
   }
 
   /** To cork a socket for a single write costs more than the write's own bookkeeping. */
-  #offer(): void {
-    const { length } = this.#held
-    if (length > 1) this.#socket.cork()
-    for (const bytes of this.#held) this.#socket.write(bytes, this.#written)
-    if (length > 1) this.#socket.uncork()
-    this.#held.length = 0
+  #offer(held: Uint8Array | Uint8Array[]): void {
+    this.#held = undefined
     this.#heldBytes = 0
+    if (!Array.isArray(held)) {
+      this.#socket.write(held, this.#written)
+      return
+    }
+    this.#socket.cork()
+    for (const bytes of held) this.#socket.write(bytes, this.#written)
+    this.#socket.uncork()
   }
 
   /** Sends FIN after what is queued. */
@@ -260,7 +270,7 @@ export class PumpSocket {
   #closed(): void {
     this.#isClosed = true
     this.#buffers?.close()
-    this.#held.length = 0
+    this.#held = undefined
     this.#heldBytes = 0
     for (const owner of this.#owed.splice(this.#owedFrom)) owner?.pieceWritten()
     this.#owed.length = 0

@@ -138,8 +138,8 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
     const front = header + prefix.length
     const isInPlace = headroom >= front
     const target = isInPlace
-      ? new Uint8Array(bytes.buffer, bytes.byteOffset - front, bytes.length + front)
-      : new Uint8Array(front)
+      ? Buffer.from(bytes.buffer, bytes.byteOffset - front, bytes.length + front)
+      : Buffer.allocUnsafe(front)
     target.set(prefix, writeWebsocketHeader(target, 0, OPCODE.binary, length, mask))
     if (isInPlace) this.#socket.write(target, owner)
     else {
