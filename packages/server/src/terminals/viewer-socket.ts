@@ -38,9 +38,10 @@ export function relayViewer(socket: WebSocket, stream: LinkStream, events: Viewe
   stream.listen({
     onData(chunk) {
       if (isOver) return
+      // Held first: the frames are views of its bytes, which it may move.
+      const release = chunk.hold()
       try {
         const frames = reader.push(chunk.bytes)
-        const release = chunk.hold()
         let unsent = frames.length
         if (unsent === 0) release()
         for (const frame of frames) {
@@ -51,6 +52,7 @@ export function relayViewer(socket: WebSocket, stream: LinkStream, events: Viewe
           })
         }
       } catch (error) {
+        release()
         if (!(error instanceof FieldError)) throw error
         finish(CLOSE.linkLost, 'the agent sent what is no frame', 'internal')
       }
