@@ -7,7 +7,8 @@ import type { Application, Visit } from '../application.ts'
 
 /** How many of its links are followed: pages, pictures, styles and scripts. */
 const LINKS = 500
-const AT_ONCE = 8
+/** Python's server keeps five connections waiting and lets the others try again a second later. */
+const AT_ONCE = 4
 
 /** Python's documentation, a thousand static files that name each other relatively. */
 export const documentation: Application = {
