@@ -6,8 +6,9 @@ import type { Service, Victim } from './services.ts'
 export interface Addresses {
   /** The origin of the API. */
   api: string
-  /** Call with POST to change something there. */
+  /** Call with POST to change something there, with this body. */
   apiCall: string
+  apiBody: string
   /** The socket of a shell. */
   terminal: string
   /** The pages of the API that a user opens. */
@@ -32,7 +33,7 @@ export interface Stage {
   a: Service
   b: Victim
   third: Service
-  /** Tunnel A's address as it was given to its visitors. */
+  /** Tunnel A's path door. */
   addressOfA: string
   /** The token in it. */
   tokenOfA: string

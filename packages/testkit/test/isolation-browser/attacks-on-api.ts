@@ -22,23 +22,22 @@ export const ATTACKS_ON_API: Attack[] = [
     name: 'write to the API by fetch',
     run: (stage) =>
       changes(stage, () =>
-        fromA(stage, ({ apiCall }) =>
-          fetch(apiCall, { method: 'POST', mode: 'no-cors', credentials: 'include', body: '{"target_port":1}' }).then(
-            () => undefined,
-          ),
-        ),
+        fromA(stage, async ({ apiCall, apiBody }) => {
+          await fetch(apiCall, { method: 'POST', mode: 'no-cors', credentials: 'include', body: apiBody })
+        }),
       ),
   },
   {
     name: 'write to the API by a form',
     run: (stage) =>
       changes(stage, () =>
-        fromA(stage, ({ apiCall }) => {
+        fromA(stage, ({ apiCall, apiBody }) => {
           const form = document.createElement('form')
           form.method = 'POST'
           form.enctype = 'text/plain'
           form.action = apiCall
-          form.innerHTML = `<input name='{"target_port":1, "ignored":"' value='"}'>`
+          // Such a form writes `name=value`: here a JSON object with one property more.
+          form.innerHTML = `<input name='${apiBody.slice(0, -1)}, "more":"' value='"}'>`
           const frame = document.createElement('iframe')
           frame.name = form.target = 'answer'
           document.body.append(frame, form)
@@ -51,17 +50,21 @@ export const ATTACKS_ON_API: Attack[] = [
     name: 'write to the API by a beacon',
     async run(stage) {
       const before = await stage.apiChanges()
-      await fromA(stage, ({ apiCall }) => navigator.sendBeacon(apiCall, '{"target_port":1}'))
+      await fromA(stage, ({ apiCall, apiBody }) => navigator.sendBeacon(apiCall, apiBody))
       return eventually(async () => (await stage.apiChanges()) > before)
     },
   },
   {
     name: 'write to the API by a redirect of its own',
     run: async (stage) => {
-      const redirect = say({ status: 307, fields: { Location: stage.at.apiCall } })
+      const { at } = stage
+      const redirect = say({ status: 307, fields: { Location: at.apiCall } })
       return changes(stage, () =>
         stage.hostile
-          .evaluate((path) => fetch(path, { method: 'POST', mode: 'no-cors', body: '{"target_port":1}' }), redirect)
+          .evaluate(([path, body]) => fetch(path, { method: 'POST', mode: 'no-cors', body }), [
+            redirect,
+            at.apiBody,
+          ] as const)
           .catch(() => undefined),
       )
     },
@@ -117,10 +120,14 @@ export const ATTACKS_ON_API: Attack[] = [
               Object.assign(window, { held: window.open(target) })
             }, url),
           ])
-          await popup.waitForURL(url)
+          // The sandbox goes over to a page's windows, and a page that isolates itself is not shown in one.
+          const isShown = await popup.waitForURL(url).then(
+            () => true,
+            () => false,
+          )
           // A handle that still knows the page can lead it elsewhere and count its frames.
           const isCutOff = () => page.evaluate(() => (window as unknown as { held: Window }).held.closed)
-          const isHeld = !(await eventually(isCutOff))
+          const isHeld = isShown && !(await eventually(isCutOff))
           await popup.close()
           if (isHeld) return true
         }

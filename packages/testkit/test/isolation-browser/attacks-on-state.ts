@@ -18,7 +18,7 @@ async function reopened({ victim, at, b }: Stage): Promise<{ signedIn: boolean; 
 
 /** The names of the cookies that requests to B carry: the page of A can learn them, or has read our source. */
 async function cookieNames({ context, at }: Stage): Promise<string[]> {
-  return (await context.cookies(at.b)).map(({ name }) => name)
+  return (await context.cookies(`${at.b}/`)).map(({ name }) => name)
 }
 
 /** In a page of A: sets cookies of these names for every parent domain of its host and each path that reaches B. */
@@ -27,6 +27,7 @@ const tossByScript = ({ names, pathOfB }: { names: readonly string[]; pathOfB: s
   const domains = ['', ...labels.map((_, i) => `; domain=${labels.slice(i).join('.')}`)]
   for (const name of names) {
     for (const domain of domains) {
+      // biome-ignore lint/suspicious/noDocumentCookie: an attacker takes what there is.
       for (const path of ['/', pathOfB]) document.cookie = `${name}=tossed; path=${path}${domain}; max-age=600`
     }
   }
@@ -38,6 +39,7 @@ const tossByScript = ({ names, pathOfB }: { names: readonly string[]; pathOfB: s
 const evictByScript = () => {
   const labels = location.hostname.split('.')
   for (const domain of ['', ...labels.map((_, i) => `; domain=${labels.slice(i).join('.')}`)]) {
+    // biome-ignore lint/suspicious/noDocumentCookie: an attacker takes what there is.
     for (let i = 0; i < 400; i++) document.cookie = `c${i}=${i}; path=/${domain}; max-age=600`
   }
   return document.cookie
@@ -181,7 +183,7 @@ export const ATTACKS_ON_STATE: Attack[] = [
           new Promise((done) => {
             const all = new BroadcastChannel('app')
             all.onmessage = ({ data }) => done(data)
-            all.postMessage('who is there?')
+            all.postMessage('tell')
             setTimeout(done, 400)
           }),
       ),

@@ -6,15 +6,17 @@ import { createServer as createTlsServer } from 'node:tls'
 import type { BrowserOptions } from '../../src/browser.ts'
 import { BROWSER_DOORS, EDGE_NAME } from '../../src/browser-doors.ts'
 import { makeLocalCertificate } from '../../src/certificate.ts'
-import { startInstallation } from '../../src/installation.ts'
+import { type OpenedWay, startInstallation } from '../../src/installation.ts'
 import { startNaive } from './naive.ts'
 import { type Service, startHostile, startThirdParty, startVictim, type TlsPair, type Victim } from './services.ts'
 
 /** A gateway with both tunnels open, and where in it things are. */
 export interface Ground extends AsyncDisposable {
   browser: BrowserOptions
-  /** The addresses that visitors were given for the tunnels. */
+  /** What visitors open to come to the tunnels. */
   tunnels: { a: string; b: string }
+  /** Tunnel A's path door. */
+  addressOfA: string
   tokenOfA: string
   addressIsToken: boolean
   api: { origin: string; call: string; terminal: string; pages: string[] }
@@ -41,6 +43,7 @@ export async function startNaiveGround(): Promise<Ground> {
   return {
     browser: { localNames: ['third.test'] },
     tunnels: { a: `${origin}/tunnel/AAAAAAAA/`, b: `${origin}/tunnel/BBBBBBBB/` },
+    addressOfA: `${origin}/tunnel/AAAAAAAA/`,
     tokenOfA: 'AAAAAAAA',
     addressIsToken: false,
     api: {
@@ -64,6 +67,8 @@ interface ProductGround {
   /** With TLS on edge, API and the other site. */
   tls?: true
   browser?: BrowserOptions
+  /** Visitors open the path door's address, wherever it leads them. */
+  byPath?: true
   addressIsToken?: true
 }
 
@@ -71,6 +76,7 @@ async function startProductGround({
   settings = {},
   tls,
   browser = {},
+  byPath,
   addressIsToken,
 }: ProductGround): Promise<Ground> {
   await using stack = new AsyncDisposableStack()
@@ -86,9 +92,13 @@ async function startProductGround({
         NODE_EXTRA_CA_CERTS: pair.certFile,
       }
     : {}
-  const installation = stack.use(await startInstallation(directory, { ...settings, ...tlsSettings }))
+  // Reading it first takes time: only where visitors come by a tunnel's path, as most people do.
+  const notice = { CYBERUN_EDGE_VISITOR_NOTICE: String(byPath ?? false) }
+  const installation = stack.use(await startInstallation(directory, { ...notice, ...settings, ...tlsSettings }))
   const origin = pair ? await overTls(pair, installation.controlUrl, stack) : installation.controlUrl
-  const [forA, forB] = [await installation.openTunnel(a.port, 'http'), await installation.openTunnel(b.port, 'http')]
+  const open = (service: Service) => installation.openTunnel(service.port, 'http', { profile: 'generic' })
+  const [forA, forB] = [await open(a), await open(b)]
+  const opened = ({ tunnelUrl, hostUrl }: OpenedWay) => (byPath ? tunnelUrl : hostUrl) ?? ''
   const call = `${origin}/api/v1/agents/${installation.agentId}/tunnel`
   const running = stack.move()
   return {
@@ -97,7 +107,8 @@ async function startProductGround({
       ...browser,
       localNames: ['third.test', ...(browser.localNames ?? [])],
     },
-    tunnels: { a: forA.tunnelUrl, b: forB.tunnelUrl },
+    tunnels: { a: opened(forA), b: opened(forB) },
+    addressOfA: forA.tunnelUrl,
     tokenOfA: new URL(forA.tunnelUrl).pathname.split('/')[2] ?? '',
     addressIsToken: addressIsToken ?? false,
     api: {
@@ -150,11 +161,54 @@ export interface GroundKind {
   succeeding: readonly string[]
 }
 
+/** Browsers let a page set cookies for the names above its own that are not listed, and for every port of its own. */
+const FOREIGN_COOKIES = [
+  'put a cookie of its own into requests to B by script',
+  'push the cookies of B out of the browser',
+] as const
+
+/** The path door's address is the token. */
+const TOKEN_IN_ADDRESS = "find the tunnel's token in address, history or timing"
+
+/** What pages of one origin can do to each other, as far as no header of the edge and no rule of it stops them. */
+const SHARED_ORIGIN = [
+  "have a page of its own on the origin of the tunnels' addresses",
+  'read a page of B in a frame',
+  'read the page of B that opened it',
+  'read a page of B in a window of known name',
+  'have B answer a message as if from its own page',
+  'show B signed in inside a frame, to have it clicked',
+  'read B by fetch',
+  'read B by a script of its own',
+  'open a WebSocket to B',
+  'change B by fetch',
+  'change B by a form',
+  'change B by a form in the whole tab',
+  'change B by a beacon',
+  'read localStorage of B',
+  'read a database of B',
+  'read the cache storage of B',
+  'read what B has in the HTTP cache',
+  'read a cookie of B by script',
+  ...FOREIGN_COOKIES,
+  'hear B on a BroadcastChannel',
+  "join B's SharedWorker",
+  'see the locks B holds',
+  'use a permission that was given to B',
+  "send the tunnel's token to another site by an element's own referrer policy",
+  TOKEN_IN_ADDRESS,
+] as const
+
 /** Every way that we have to stand between tunnels and browsers. */
 export const GROUNDS: readonly GroundKind[] = [
   {
     name: 'the host door on *.localhost',
     start: () => startProductGround({}),
+    succeeding: [],
+  },
+  {
+    name: 'the path door beside it',
+    start: () => startProductGround({ byPath: true }),
     succeeding: [],
   },
   {
@@ -175,22 +229,30 @@ export const GROUNDS: readonly GroundKind[] = [
         settings: { CYBERUN_EDGE_TUNNEL_DOMAIN: 'tunnels.test' },
         browser: { localNames: ['*.tunnels.test'] },
       }),
-    succeeding: [
-      'show B signed in inside a frame, to have it clicked',
-      'read B by a script of its own',
-      'put a cookie of its own into requests to B by script',
-      'push the cookies of B out of the browser',
-    ],
+    succeeding: [...FOREIGN_COOKIES],
   },
   {
-    name: 'the path door',
+    name: 'the port door',
+    async start() {
+      const settings = await BROWSER_DOORS.port.settings()
+      return startProductGround({ settings, browser: trusted(settings) })
+    },
+    succeeding: ['read a cookie of B by script', ...FOREIGN_COOKIES],
+  },
+  {
+    name: 'the path door alone',
     async start() {
       const settings = await BROWSER_DOORS.path.settings()
-      return startProductGround({ settings, browser: trusted(settings), addressIsToken: true })
+      return startProductGround({ settings, browser: trusted(settings), byPath: true, addressIsToken: true })
     },
-    succeeding: [
-      'change B by a form in the whole tab',
-      "find the tunnel's token in address, history or timing",
-    ],
+    succeeding: [TOKEN_IN_ADDRESS],
+  },
+  {
+    name: 'the path door alone with edge.dangerously_allow_path_pages',
+    async start() {
+      const settings = { ...(await BROWSER_DOORS.path.settings()), CYBERUN_EDGE_DANGEROUSLY_ALLOW_PATH_PAGES: 'true' }
+      return startProductGround({ settings, browser: trusted(settings), byPath: true, addressIsToken: true })
+    },
+    succeeding: SHARED_ORIGIN,
   },
 ]

@@ -1,14 +1,10 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { launchBrowser } from '../../src/browser.ts'
 import { lacksPrograms } from '../../src/programs.ts'
-import { ATTACKS_BY_LEAKS } from './attacks-by-leaks.ts'
-import { ATTACKS_ON_API } from './attacks-on-api.ts'
-import { ATTACKS_ON_PAGES } from './attacks-on-pages.ts'
-import { ATTACKS_ON_STATE } from './attacks-on-state.ts'
-import { type Ground, GROUNDS, startNaiveGround } from './grounds.ts'
+import { ATTACKS } from './attacks.ts'
+import { GROUNDS, type Ground, startNaiveGround } from './grounds.ts'
 import { succeedingAttacks } from './stage.ts'
-
-const ATTACKS = [...ATTACKS_ON_API, ...ATTACKS_ON_PAGES, ...ATTACKS_ON_STATE, ...ATTACKS_BY_LEAKS]
 
 async function measure(start: () => Promise<Ground>): Promise<string[]> {
   await using ground = await start()
@@ -23,5 +19,24 @@ describe.skipIf(lacksPrograms('chromium', 'openssl'))('a hostile page in a tunne
 
   test.each(GROUNDS)('gets at $name what nothing can stop there', async ({ start, succeeding }) => {
     expect(await measure(start)).toEqual(succeeding)
+  })
+})
+
+describe('docs/tunnels.md', () => {
+  const page = readFileSync(new URL('../../../../docs/tunnels.md', import.meta.url), 'utf8')
+  const [, section = ''] = page.split('## What pages can do to each other')
+
+  test('counts the attacks', () => {
+    expect(section).toContain(`${ATTACKS.length} attacks`)
+  })
+
+  test('lists what succeeds, and where', () => {
+    const rows = [...section.matchAll(/^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$/gm)].slice(2)
+    const told = Object.fromEntries(rows.map(([, where = '', count, what = '']) => [where, [Number(count), what]]))
+    expect(told).toEqual(
+      Object.fromEntries(
+        GROUNDS.map(({ name, succeeding }) => [name, [succeeding.length, succeeding.join('; ') || 'nothing']]),
+      ),
+    )
   })
 })

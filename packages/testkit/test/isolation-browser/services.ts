@@ -86,7 +86,7 @@ const VICTIM_PAGE = (isSignedIn: boolean) => `<!doctype html><title>B</title>
   })
   window.kept = Promise.all([
     attempt(() => { localStorage.setItem('secret', secret) }),
-    attempt(() => { const all = new BroadcastChannel('app'); all.onmessage = () => all.postMessage(secret) }),
+    attempt(() => { const all = new BroadcastChannel('app'); all.onmessage = ({ data }) => { if (data === 'tell') all.postMessage(secret) } }),
     attempt(async () => (await caches.open('app')).put('/secret', new Response(secret))),
     attempt(() => { const shared = new SharedWorker('shared.js', 'app'); shared.port.postMessage(secret) }),
     attempt(() => void navigator.locks.request(secret, () => new Promise(() => {}))),

@@ -1,4 +1,5 @@
 import type { Browser, BrowserContext, Page } from 'playwright-core'
+import { openTunnelPage } from '../../src/browser.ts'
 import type { Attack, Stage } from './attack.ts'
 import type { Ground } from './grounds.ts'
 
@@ -18,6 +19,7 @@ async function setUp(browser: Browser, ground: Ground): Promise<Stage> {
     at: {
       api: api.origin,
       apiCall: api.call,
+      apiBody: JSON.stringify({ target_port: ground.a.port }),
       terminal: api.terminal,
       apiPages: api.pages,
       a,
@@ -34,7 +36,7 @@ async function setUp(browser: Browser, ground: Ground): Promise<Stage> {
     a: ground.a,
     b: ground.b,
     third: ground.third,
-    addressOfA: ground.tunnels.a,
+    addressOfA: ground.addressOfA,
     tokenOfA: ground.tokenOfA,
     addressIsToken: ground.addressIsToken,
     apiChanges: ground.apiChanges,
@@ -49,7 +51,7 @@ async function visit(context: BrowserContext, url: string): Promise<void> {
 
 /** Opens a tunnel as a person does; returns the address that its pages live below, without a slash at its end. */
 async function openTunnel(page: Page, url: string): Promise<string> {
-  await page.goto(url)
+  await openTunnelPage(page, url)
   return page.url().replace(/\/$/, '')
 }
 
