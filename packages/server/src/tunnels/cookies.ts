@@ -36,13 +36,19 @@ export function cookieValues(cookie: string, name: string): string[] {
 export function cookieToService(cookie: string, door: Door, fromBrowser: boolean): string | undefined {
   // The common case: nothing of ours in it, so not a byte changes.
   if (!cookie.includes('cyberun') && !(fromBrowser && door.cookiePrefix !== '')) return cookie
-  const kept = pairsOf(cookie).flatMap(({ name, text }) => {
-    if (OURS.test(name) || OURS.test(text)) return []
-    if (door.cookiePrefix === '') return [text]
-    if (name.startsWith(door.cookiePrefix)) return [unprefixed(text.slice(door.cookiePrefix.length))]
-    return RENAMED.test(name) || fromBrowser ? [] : [text]
-  })
+  const pairs = pairsOf(cookie).filter(({ name, text }) => !OURS.test(name) && !OURS.test(text))
+  const kept =
+    door.cookiePrefix === '' ? pairs.map(({ text }) => text) : ownPairs(pairs, door.cookiePrefix, fromBrowser)
   return kept.length === 0 ? undefined : kept.join('; ')
+}
+
+/** The pairs of one tunnel under the names that its service gave, and those that no tunnel has set if they are meant. */
+function ownPairs(pairs: readonly Pair[], prefix: string, fromBrowser: boolean): string[] {
+  const own = new Set(pairs.flatMap(({ name }) => (name.startsWith(prefix) ? [name.slice(prefix.length)] : [])))
+  return pairs.flatMap(({ name, text }) => {
+    if (name.startsWith(prefix)) return [unprefixed(text.slice(prefix.length))]
+    return RENAMED.test(name) || fromBrowser || own.has(name) ? [] : [text]
+  })
 }
 
 /** One that had no name is sent without its `=`. */
@@ -52,21 +58,26 @@ function unprefixed(text: string): string {
 
 /**
  * A Set-Cookie value as the visitor is to see it: without Domain, because the service's domain is not the tunnel's; at
- * the path door with its Path below the prefix; under the tunnel's own name where the host name is shared. Undefined for
- * one that would set a cookie of ours, also by having no name and a value that reads like one when it is sent.
+ * the path door with its Path below the prefix; under the tunnel's own name where the host name is shared. There one that
+ * scripts may read comes a second time under its plain name, for them alone: pages repeat such cookies in a field of
+ * their own (`_xsrf`, `csrftoken`). None for one that would set a cookie of ours, also by having no name and a value that
+ * reads like one when it is sent.
  */
-export function setCookieToVisitor(value: string, door: Door): string | undefined {
+export function setCookieToVisitor(value: string, door: Door): string[] {
   const [pair = '', ...attributes] = value.split(';')
   const equals = pair.indexOf('=')
   const name = pair.slice(0, Math.max(0, equals)).trim()
   const rest = pair.slice(equals + 1).trim()
-  if (OURS.test(name) || (name === '' && OURS.test(rest))) return undefined
+  if (OURS.test(name) || (name === '' && OURS.test(rest))) return []
   const pathPrefix = door.kind === 'path' ? door.prefix : ''
   const kept = attributes
     .filter((each) => !/^\s*domain\s*(=|$)/i.test(each))
     .map((each) => prefixPath(each, pathPrefix))
-  const named = door.cookiePrefix === '' ? pair : `${door.cookiePrefix}${name}=${rest}`
-  return [named, ...kept].join(';')
+  const plain = [pair, ...kept].join(';')
+  if (door.cookiePrefix === '') return [plain]
+  const own = [`${door.cookiePrefix}${name}=${rest}`, ...kept].join(';')
+  const isForScripts = name !== '' && !RENAMED.test(name) && !kept.some((each) => /^\s*httponly\s*(=|$)/i.test(each))
+  return isForScripts ? [own, plain] : [own]
 }
 
 function prefixPath(attribute: string, prefix: string): string {
@@ -76,7 +87,14 @@ function prefixPath(attribute: string, prefix: string): string {
   )
 }
 
-function pairsOf(cookie: string): { name: string; value: string; text: string }[] {
+interface Pair {
+  name: string
+  value: string
+  /** As it was sent. */
+  text: string
+}
+
+function pairsOf(cookie: string): Pair[] {
   return cookie.split(';').map((part) => {
     const text = part.trim()
     const equals = text.indexOf('=')

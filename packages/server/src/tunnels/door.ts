@@ -70,7 +70,6 @@ function whereOf({ scheme, host }: DoorPlace) {
   return { host, origin: `${scheme}://${host}` }
 }
 
-/** Ends in a dot, so that scripts that look for a name as a word still find it. */
 function cookiePrefixOf({ facts }: DoorTunnel): string {
   return `cyberun.${facts.label}.`
 }

@@ -103,6 +103,10 @@ function passOn(answer: Fields, context: AnswerContext, passes: (lowerName: stri
     const name = answer[i] ?? ''
     const lower = name.toLowerCase()
     if (dropped(lower) || withheld.has(lower) || !passes(lower)) continue
+    if (lower === 'set-cookie') {
+      for (const cookie of setCookieToVisitor(answer[i + 1] ?? '', context.door)) fields.push(name, cookie)
+      continue
+    }
     const value = rewriteValue(lower, answer[i + 1] ?? '', context.door, target)
     if (value !== undefined) fields.push(name, value)
   }
@@ -143,8 +147,6 @@ function rewriteValue(lower: string, value: string, door: Door, target: LocalTar
       return refreshToVisitor(value, door, target)
     case 'link':
       return linkToVisitor(value, door, target)
-    case 'set-cookie':
-      return setCookieToVisitor(value, door)
     default:
       return value
   }

@@ -63,7 +63,7 @@ describe(`${VARIANTS.length} variants of Set-Cookie`, () => {
       expect(VARIANTS.length).toBeGreaterThan(200)
       for (const variant of VARIANTS) {
         const before = stored(variant)
-        const told = setCookieToVisitor(variant, door)
+        const [told, copy] = setCookieToVisitor(variant, door)
         const reads = /^(__host-|__secure-)?cyberun-/i.test(before.sent)
         expect([variant, told === undefined]).toEqual([variant, reads])
         if (told === undefined) continue
@@ -72,6 +72,14 @@ describe(`${VARIANTS.length} variants of Set-Cookie`, () => {
         if (kind !== 'host') expect(kept.name.startsWith(OWN), variant).toBe(true)
         if (kind === 'path' && kept.path !== undefined) expect(`${kept.path}/`, variant).toMatch(/^\/tunnel\/TOKEN\//)
         if (kind !== 'path') expect(kept.path, variant).toBe(before.path)
+        const isForScripts = kind !== 'host' && !/httponly/i.test(variant) && !/^(cyberun\.|$)/.test(before.name)
+        expect([variant, copy !== undefined]).toEqual([variant, isForScripts])
+        if (copy !== undefined)
+          expect([stored(copy).sent, stored(copy).path, stored(copy).hasDomain]).toEqual([
+            before.sent,
+            kept.path,
+            false,
+          ])
         if (before.sent !== '') expect(cookieToService(kept.sent, door, true), variant).toBe(before.sent)
       }
     },
@@ -84,6 +92,9 @@ test('what the service is sent of a browser’s cookies', () => {
   expect(cookieToService(sent, doors.port, true)).toBe('b=2; bare')
   expect(cookieToService(sent, doors.path, true)).toBe('b=2; bare')
   expect(cookieToService(sent, doors.path, false), 'a client that is no browser').toBe('a=1; b=2; bare')
+  const twice = `${OWN}_xsrf=1; _xsrf=1; x=2`
+  expect(cookieToService(twice, doors.port, true), 'and its copy for scripts').toBe('_xsrf=1')
+  expect(cookieToService(twice, doors.port, false)).toBe('_xsrf=1; x=2')
   expect(cookieToService('other=1', doors.port, true), 'of another program on the same host').toBeUndefined()
   expect(cookieToService('other=1;  odd ;', doors.path, false)).toBe('other=1;  odd ;')
 })

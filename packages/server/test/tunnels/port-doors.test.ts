@@ -105,7 +105,7 @@ test('what comes to the port of a tunnel is the tunnel’s', async () => {
   let body = ''
   for await (const chunk of answer) body += chunk
   expect(body).toBe(`/x localhost:${servicePort} b=2`)
-  expect(answer.headers['set-cookie']).toEqual([`cyberun.${tunnel.facts.label}.a=1; Path=/`])
+  expect(answer.headers['set-cookie']).toEqual([`cyberun.${tunnel.facts.label}.a=1; Path=/`, 'a=1; Path=/'])
   expect((await get('/x')).statusCode).toBe(401)
   bed.close(tunnel)
   expect((await get('/x', { Cookie: cookie })).statusCode, 'until its listener is released, too').toBe(404)

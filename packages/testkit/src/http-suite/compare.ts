@@ -24,7 +24,7 @@ export function comparableAnswer(answer: Answer, pathPrefix: string): unknown {
 }
 
 function comparableHead(head: ResponseHead, pathPrefix: string): { status: string; fields: string[] } {
-  const fields = head.fields.map(([name, value]): Field => {
+  const fields = head.fields.filter(isNoCopy).map(([name, value]): Field => {
     if (!has(PREFIXED_ANSWER_FIELDS, [name, value])) return [name, value]
     return [name, withoutDoor(value, pathPrefix)]
   })
@@ -33,10 +33,18 @@ function comparableHead(head: ResponseHead, pathPrefix: string): { status: strin
 
 /** What doors that tunnels share put in front of the names of cookies. */
 const COOKIE_PREFIX = /cyberun\.[0-9a-f]{32}\./g
+/** A cookie with that, and after it the one for scripts, which is without. */
+const COOKIE_TWICE = /^(set-cookie: )cyberun\.[0-9a-f]{32}\.([^\r\n]*\r?\n)\1\2/gim
+
+/** Whether a field is not the second telling of the cookie before it. */
+function isNoCopy([name, value]: Field, at: number, fields: readonly Field[]): boolean {
+  const before = fields[at - 1]?.[1] ?? ''
+  return name.toLowerCase() !== 'set-cookie' || before === value || before.replace(COOKIE_PREFIX, '') !== value
+}
 
 /** Text of an answer's head without what only its door has put there. */
 export function withoutDoor(text: string, pathPrefix: string): string {
-  const plain = text.replaceAll(COOKIE_PREFIX, '')
+  const plain = text.replace(COOKIE_TWICE, '$1$2').replaceAll(COOKIE_PREFIX, '')
   return pathPrefix === '' ? plain : plain.replaceAll(pathPrefix, '')
 }
 
