@@ -79,6 +79,8 @@ export {
   type AttemptProgress,
   DECLINE_REASONS,
   type DeclineReason,
+  EXPOSED_PROTOCOLS,
+  type ExposedService,
   type FileFacts,
   LOG_STREAMS,
   type LogLine,

@@ -66,6 +66,15 @@ export interface AssignedFile {
   sha256: string
 }
 
+export const EXPOSED_PROTOCOLS = ['http', 'tcp'] as const
+
+/** A service of a run, which a tunnel leads to while it runs. */
+export interface ExposedService {
+  /** Of the agent's loopback; 0 lets the agent choose one. */
+  port: number
+  protocol: (typeof EXPOSED_PROTOCOLS)[number]
+}
+
 /** What an agent is given to run. */
 export interface AssignLine extends AttemptName {
   type: 'assign'
@@ -82,6 +91,7 @@ export interface AssignLine extends AttemptName {
   /** How long the attempt stays the agent's while its link is lost. */
   resume_window_ms: number
   required_models: readonly string[]
+  expose?: ExposedService
 }
 
 /** A line the server writes on a task stream. */
@@ -158,8 +168,10 @@ export type AgentTaskLine =
       /** The highest number given to a line so far; 0 for none. */
       last_sequence: number
       state: 'running' | 'finished'
+      expose_port?: number
     } & AttemptName)
-  | { type: 'accepted' }
+  /** `expose_port`: where the service of the run will listen, for one with `expose`. */
+  | { type: 'accepted'; expose_port?: number }
   /** `detail` is the model or node class that is missing. */
   | { type: 'declined'; reason: DeclineReason; message: string; detail?: string }
   | { type: 'event'; sequence: number; event: AttemptEvent }
@@ -216,9 +228,10 @@ export function parseAgentTaskLine(line: string): AgentTaskLine | undefined {
         tool_type: oneOf('tool_type', fields['tool_type'], TOOL_TYPES),
         last_sequence: whole('last_sequence', fields['last_sequence'], 0, MOST),
         state: oneOf('state', fields['state'], ['running', 'finished']),
+        ...optional('expose_port', fields, exposePort),
       }
     case 'accepted':
-      return { type: 'accepted' }
+      return { type: 'accepted', ...optional('expose_port', fields, exposePort) }
     case 'declined':
       return {
         type: 'declined',
@@ -269,7 +282,20 @@ function assignLine(fields: JsonObject): AssignLine {
     task_timeout_ms: whole('task_timeout_ms', fields['task_timeout_ms'], 0, MOST),
     resume_window_ms: whole('resume_window_ms', fields['resume_window_ms'], 0, MOST),
     required_models: models.map((name, index) => text(`required_models[${index}]`, name, TASK_LIMITS.nameCharacters)),
+    ...optional('expose', fields, exposedService),
   }
+}
+
+function exposedService(path: string, raw: unknown): ExposedService {
+  const service = object(path, raw)
+  return {
+    port: whole(`${path}.port`, service['port'], 0, 65_535),
+    protocol: oneOf(`${path}.protocol`, service['protocol'], EXPOSED_PROTOCOLS),
+  }
+}
+
+function exposePort(path: string, raw: unknown): number {
+  return whole(path, raw, 1, 65_535)
 }
 
 function assignedFile(path: string, raw: unknown): AssignedFile {

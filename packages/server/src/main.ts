@@ -20,6 +20,7 @@ import { openStore } from './store/store.ts'
 import { Tasks } from './tasks/tasks.ts'
 import { Terminals } from './terminals/terminals.ts'
 import { type Edge, startEdge } from './tunnels/edge.ts'
+import { Exposer } from './tunnels/exposer.ts'
 import { Inspectors } from './tunnels/inspectors.ts'
 import type { EdgeAddress, PathPages } from './tunnels/path-pages.ts'
 import { PortDoors } from './tunnels/port-doors.ts'
@@ -104,6 +105,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     agents.serveTasks(dispatch)
     const tasks = new Tasks({
       ...{ store, bus, log, now, files, dispatch },
+      tunnelUrl: (taskId) => tunnels.urlOfTask(taskId),
       eventRetentionMs: limits.outputRetentionMs,
     })
     stops.push(() => tasks.stop())
@@ -131,6 +133,9 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       ...{ identity, tunnels, agents, routing, store, bus, visitorAddress, now, log },
       publicUrl: config.control.public_url,
     })
+
+    const exposer = new Exposer({ store, bus, log, now, dispatch, tunnels })
+    stops.push(() => exposer.stop())
 
     const readiness = async () => {
       if (isStopping) return 'the server is stopping'

@@ -20,5 +20,6 @@ export function assignmentOf(assign: AssignLine): Assignment {
       sha256: file.sha256,
     })),
     requiredModels: assign.required_models,
+    exposePort: assign.expose?.port,
   }
 }

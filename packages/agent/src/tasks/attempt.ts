@@ -109,6 +109,15 @@ export class Attempt {
     })
   }
 
+  /** Where its service listens, when it has one. */
+  get exposePort(): number | undefined {
+    return this.#assign.expose?.port
+  }
+
+  get #exposed(): { expose_port?: number } {
+    return this.exposePort === undefined ? {} : { expose_port: this.exposePort }
+  }
+
   /** Whether the tool still works for it: true until its run has settled, whatever the server thinks of it. */
   get holdsSlot(): boolean {
     return this.#holdsSlot
@@ -126,7 +135,7 @@ export class Attempt {
   /** Accepts it on the stream that brought it, and runs it. */
   begin(stream: TaskStream): void {
     this.#use(stream)
-    stream.send({ type: 'accepted' })
+    stream.send({ type: 'accepted', ...this.#exposed })
     this.#lease(this.#assign.resume_window_ms)
     this.#outbox.connect((json) => stream.sendJson(json), 0)
     void this.#execute(() => this.tool.run(this.#run, this.#ladder.asked))
@@ -167,6 +176,7 @@ export class Attempt {
       tool_type: this.#assign.tool_type,
       last_sequence: this.#outbox.lastSequence,
       state: this.#state.kind === 'running' ? 'running' : 'finished',
+      ...this.#exposed,
     })
   }
 

@@ -3,10 +3,12 @@ import { join } from 'node:path'
 import type { Link, LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { AssignLine, AttemptName } from '@cyberun/protocol'
+import type { PortRules } from '../ports.ts'
 import type { Decline, Tool, ToolType } from '../tools/tool.ts'
 import { assignmentOf } from './assignment.ts'
 import { Attempt, type AttemptWorld } from './attempt.ts'
 import { CurrentLink } from './current-link.ts'
+import { freePort } from './free-port.ts'
 import type { RunLimits } from './limits.ts'
 import { AttemptFolder, readRecords } from './records.ts'
 import { TaskStream } from './task-stream.ts'
@@ -18,6 +20,8 @@ export interface RunnerOptions {
   readonly slots: number
   readonly stateDir: string
   readonly limits: RunLimits
+  /** Which ports tunnels may reach. */
+  readonly tunnelPorts: PortRules
   readonly log: Log
   /** Why this tool cannot be used at present, in a sentence; undefined when it can. */
   unhealthy(tool: ToolType): string | undefined
@@ -139,7 +143,10 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
       if (stopping.signal.aborted) return decline({ reason: 'no_slot', message: 'The agent stops.' })
       // What nobody can be told of is given to somebody else once its acknowledgement is due.
       if (stream.isOver) return
-      const attempt = new Attempt(world, tool, line)
+      const taken = new Set([...attempts].flatMap(({ exposePort }) => exposePort ?? []))
+      const exposed = await withPort(tool, line, () => freePort(options.tunnelPorts, taken))
+      if (!exposed) return decline(NO_PORT)
+      const attempt = new Attempt(world, tool, exposed)
       log.info({ task_id: line.task_id, fence: line.fence, workflow: line.workflow_slug }, 'attempt.accepted')
       keep(attempt)
       attempt.begin(stream)
@@ -198,6 +205,23 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
 
 /** While it is decided whether an assignment is taken, nothing else is expected on its stream. */
 const UNTIL_TAKEN = { onLine() {}, onOver() {} }
+
+const NO_PORT: Decline = {
+  reason: 'not_allowed',
+  message: "No free port of the agent's machine may be reached through tunnels: see tunnel_ports in its file.",
+}
+
+/** The assignment with the port its service is to use; undefined when there is none. */
+async function withPort(
+  tool: Tool,
+  line: AssignLine,
+  choose: () => Promise<number | undefined>,
+): Promise<AssignLine | undefined> {
+  const { expose } = line
+  if (expose?.port !== 0) return line
+  const port = tool.servicePort ?? (await choose())
+  return port === undefined ? undefined : { ...line, expose: { ...expose, port } }
+}
 
 function noSuchTool(type: ToolType): Decline {
   return { reason: 'not_allowed', message: `The agent does not offer the tool ${type}.` }

@@ -145,6 +145,7 @@ async function work(
     slots,
     stateDir: config.stateDir,
     limits: RUN_LIMITS,
+    tunnelPorts: config.tunnelPorts,
     log,
     unhealthy: watch.unhealthy,
     now,

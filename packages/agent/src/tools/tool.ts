@@ -51,6 +51,8 @@ export interface Assignment {
   readonly parameters: JsonObject
   readonly files: readonly InputFile[]
   readonly requiredModels: readonly string[]
+  /** Where the run's own service is to listen, for a run that is exposed; 0 while that is not decided yet. */
+  readonly exposePort: number | undefined
 }
 
 /** What stands in `workflow` and `parameters` before the key of a file; the tool puts in what it can read. */
@@ -161,6 +163,8 @@ export interface Tool {
   run(run: Run, signal: AbortSignal): Promise<Outcome>
   /** Takes up a run that a former process of this agent left; resolves undefined when it is lost. */
   resume?(run: Run, signal: AbortSignal): Promise<Outcome | undefined>
+  /** The loopback port of the tool's own service, for a tool that has one: that is what its runs expose. */
+  readonly servicePort?: number | undefined
   /** Ends what it started for itself, such as a server that it supervises. Twice is harmless. */
   stop?(): Promise<void>
 }

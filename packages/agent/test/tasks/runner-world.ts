@@ -79,6 +79,7 @@ export async function runnerWorld(
       slots: options.slots ?? 1,
       stateDir,
       limits: { ...RUN_LIMITS, batchMs: 5, progressMs: 20, previewMs: 20, retryMs: 5, ...options.limits },
+      tunnelPorts: 'all',
       log,
       unhealthy: () => world.unhealthy,
       now: () => performance.now(),

@@ -30,6 +30,7 @@ export function assignment(change: Partial<Assignment>): Assignment {
     parameters: {},
     files: [],
     requiredModels: [],
+    exposePort: undefined,
     ...change,
   }
 }

@@ -1,4 +1,4 @@
-import { TOOL_TYPES } from '@cyberun/protocol'
+import { EXPOSED_PROTOCOLS, TOOL_TYPES } from '@cyberun/protocol'
 import { z } from 'zod'
 import { Id, oneLine, PageMeta, PageQuery, Time } from './common.ts'
 
@@ -63,6 +63,13 @@ export type WorkflowParameter = z.output<typeof WorkflowParameter>
 
 const Requirement = oneLine(200)
 
+const Expose = z
+  .object({
+    port: z.int().min(0).max(65_535).default(0).describe("Of the agent's machine; 0 lets the agent choose one."),
+    protocol: z.enum(EXPOSED_PROTOCOLS).default('http'),
+  })
+  .describe('A service of each run, which a tunnel leads to while it runs.')
+
 /** Every field a caller may set, without defaults. */
 const fields = {
   display_name: oneLine(100),
@@ -85,6 +92,7 @@ const fields = {
     .min(10)
     .max(86_400)
     .describe('Seconds an agent may be out of reach before its run is given to another.'),
+  expose: Expose.nullable(),
 }
 
 export const WORKFLOW_DEFAULTS = {
@@ -99,6 +107,7 @@ export const WORKFLOW_DEFAULTS = {
   required_models: [],
   workflow_status: 'active',
   resume_window: 60,
+  expose: null,
 } as const
 
 export const ImportWorkflowBody = z.object({
@@ -116,6 +125,7 @@ export const ImportWorkflowBody = z.object({
   required_models: fields.required_models.default([]),
   workflow_status: fields.workflow_status.default(WORKFLOW_DEFAULTS.workflow_status),
   resume_window: fields.resume_window.default(WORKFLOW_DEFAULTS.resume_window),
+  expose: fields.expose.default(null),
 })
 export type ImportWorkflowBody = z.output<typeof ImportWorkflowBody>
 
@@ -148,6 +158,7 @@ export const WorkflowView = z
     required_models: z.array(z.string()),
     workflow_status: fields.workflow_status,
     resume_window: z.int(),
+    expose: fields.expose.default(null),
     version: Version,
     created_at: Time,
     updated_at: Time,

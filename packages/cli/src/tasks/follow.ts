@@ -24,11 +24,19 @@ export async function followTask(
   interrupted: AbortSignal,
 ): Promise<Followed> {
   let after = 0
+  let toldUrl: string | null = null
+  /** A status with a message may say that the run's service can be reached; the address is the task's to tell. */
+  const tellTunnel = async (): Promise<void> => {
+    const { tunnel_url } = await client.call('GET /r/tasks/{id}', { params: { id: taskId } })
+    if (tunnel_url !== null && tunnel_url !== toldUrl) view.note(`open: ${tunnel_url}`)
+    toldUrl = tunnel_url
+  }
   const watch = async (signal?: AbortSignal): Promise<Followed> => {
     const onCut = (error: ClientError) => view.note(`${error.message} Trying again.`)
     for await (const event of client.follow(taskId, { after, onCut }, signal)) {
       after = event.number ?? after
       view.show(event)
+      if (event.event === 'status' && event.data.message !== undefined) await tellTunnel()
       switch (event.event) {
         case 'completed':
         case 'cancelled':

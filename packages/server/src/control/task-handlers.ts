@@ -72,5 +72,7 @@ function asShownTo(caller: Caller, workflow: Awaited<ReturnType<Workflows['get']
 }
 
 function submitterOf(caller: Caller, { userId, teamId }: Actor): Submitter {
-  return { userId, teamId, source: caller.kind === 'user' ? 'jwt' : 'api_key' }
+  return caller.kind === 'user'
+    ? { userId, teamId, source: 'jwt', familyId: caller.familyId }
+    : { userId, teamId, source: 'api_key', credentialId: caller.credentialId }
 }

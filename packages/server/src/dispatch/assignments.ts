@@ -47,6 +47,7 @@ export class Assignments {
       task_timeout_ms: task.taskTimeoutMs,
       resume_window_ms: task.resumeWindowMs,
       required_models: task.requirements.models,
+      ...(definition.expose && { expose: definition.expose }),
     }
     const bytes = encodeLine(line)
     if (bytes.length <= TASK_LIMITS.serverLineBytes) return bytes

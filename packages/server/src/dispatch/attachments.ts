@@ -1,6 +1,6 @@
 import { TERMINAL_STATUSES } from '@cyberun/api'
 import { encodeLine, type LinkStream, lineEvents } from '@cyberun/link'
-import { type AttemptName, FieldError, parseAgentTaskLine, type ServerTaskLine, TASK_LIMITS } from '@cyberun/protocol'
+import { type AgentTaskLine, FieldError, parseAgentTaskLine, type ServerTaskLine, TASK_LIMITS } from '@cyberun/protocol'
 import type { Attempt, ChangeAnswer } from '../model/attempt.ts'
 import { attachAttempt } from '../store/attempts.ts'
 import { type AgentSeat, attemptKey } from './agent-seat.ts'
@@ -38,7 +38,7 @@ export class Attachments {
       lineEvents(
         {
           onLine: (text) => {
-            const name = isRead ? undefined : attachName(text)
+            const name = isRead ? undefined : attachLine(text)
             isRead = true
             if (name) this.#context.run('attempt.not_attached', () => this.#attach(seat, stream, name))
             else refuse()
@@ -59,14 +59,14 @@ export class Attachments {
     this.#opening.clear()
   }
 
-  async #attach(seat: AgentSeat, stream: LinkStream, name: AttemptName): Promise<void> {
+  async #attach(seat: AgentSeat, stream: LinkStream, name: AttachLine): Promise<void> {
     const { store, gatewayId } = this.#context
     const { teamId, agentId } = seat
     const attempt: Attempt = { taskId: name.task_id, teamId, agentId, fence: name.fence }
     try {
       const answer = await attachAttempt(store, attempt, gatewayId)
       // Its link may be gone by now, or this server be stopping.
-      if (this.#opening.has(stream)) this.#answer(seat, stream, attempt, answer)
+      if (this.#opening.has(stream)) this.#answer(seat, stream, attempt, answer, name.expose_port)
     } catch (error) {
       stream.reset('internal')
       throw error
@@ -77,7 +77,7 @@ export class Attachments {
     }
   }
 
-  #answer(seat: AgentSeat, stream: LinkStream, attempt: Attempt, answer: ChangeAnswer): void {
+  #answer(seat: AgentSeat, stream: LinkStream, attempt: Attempt, answer: ChangeAnswer, exposePort?: number): void {
     const { seats, host, bus, log } = this.#context
     const { teamId, agentId } = seat
     const ids = { task_id: attempt.taskId, team_id: teamId, agent_id: agentId, fence: attempt.fence }
@@ -94,7 +94,10 @@ export class Attachments {
       endWith(stream, { type: 'attached', acknowledged })
       return
     }
-    const attached = new AttemptStream(host, { attempt, stream, acknowledged })
+    const attached = new AttemptStream(host, {
+      ...{ attempt, stream, acknowledged },
+      ...(exposePort !== undefined && { exposePort }),
+    })
     seats.hold(seat, attached)
     attached.attached()
     bus.publish('task.changed', { taskId: attempt.taskId })
@@ -112,10 +115,12 @@ function endWith(stream: LinkStream, line: ServerTaskLine): void {
   stream.end()
 }
 
-function attachName(text: string): AttemptName | undefined {
+type AttachLine = Extract<AgentTaskLine, { type: 'attach' }>
+
+function attachLine(text: string): AttachLine | undefined {
   try {
     const line = parseAgentTaskLine(text)
-    return line?.type === 'attach' ? { task_id: line.task_id, fence: line.fence } : undefined
+    return line?.type === 'attach' ? line : undefined
   } catch (error) {
     if (error instanceof FieldError) return undefined
     throw error

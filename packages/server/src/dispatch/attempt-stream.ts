@@ -34,6 +34,8 @@ export class AttemptStream {
   readonly attempt: Attempt
   /** When the agent said that it takes it: a hello of later names it. Undefined before that. */
   acceptedAt: number | undefined
+  /** Where its agent says that the run's service listens, for a run with one. */
+  exposePort: number | undefined
   readonly #host: AttemptHost
   readonly #stream: LinkStream
   readonly #reports: AttemptReports
@@ -47,13 +49,17 @@ export class AttemptStream {
   #told: number
 
   /** `acknowledged`: of an attempt that its agent has attached; undefined for one that it is being assigned. */
-  constructor(host: AttemptHost, about: { attempt: Attempt; stream: LinkStream; acknowledged: number | undefined }) {
+  constructor(
+    host: AttemptHost,
+    about: { attempt: Attempt; stream: LinkStream; acknowledged: number | undefined; exposePort?: number },
+  ) {
     const { limits } = host
     this.attempt = about.attempt
     this.#host = host
     this.#stream = about.stream
     this.#state = about.acknowledged === undefined ? { kind: 'assigned' } : { kind: 'running' }
     if (about.acknowledged !== undefined) this.acceptedAt = host.now()
+    this.exposePort = about.exposePort
     this.#sequence = about.acknowledged ?? 0
     this.#stored = this.#sequence
     this.#told = this.#sequence
@@ -185,6 +191,7 @@ export class AttemptStream {
       case 'accepted':
         this.#state = { kind: 'running' }
         this.acceptedAt = this.#host.now()
+        this.exposePort = line.expose_port
         this.#reports.add({ kind: 'accepted' }, characters)
         return
       case 'declined':

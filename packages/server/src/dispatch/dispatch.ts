@@ -1,6 +1,7 @@
 import type { LinkStream } from '@cyberun/link'
 import { type CloseReason, unreachable } from '@cyberun/protocol'
 import type { AgentConnection } from '../agents/types.ts'
+import type { Attempt } from '../model/attempt.ts'
 import { saveProgress } from '../store/attempts.ts'
 import { claimTasks, type Takers } from '../store/claims.ts'
 import { agentsThatDeclined, clearRefusals } from '../store/waiting.ts'
@@ -83,6 +84,14 @@ class DispatchHere implements Dispatch {
 
   tasksOf(teamId: string, agentId: string): readonly string[] {
     return [...(this.#seats.find(teamId, agentId)?.attempts.values() ?? [])].map(({ attempt }) => attempt.taskId)
+  }
+
+  exposed(): { attempt: Attempt; port: number }[] {
+    const found: { attempt: Attempt; port: number }[] = []
+    for (const { attempt, exposePort, state } of this.#seats.attempts) {
+      if (exposePort !== undefined && state === 'running') found.push({ attempt, port: exposePort })
+    }
+    return found
   }
 
   get counts(): DispatchCounts {

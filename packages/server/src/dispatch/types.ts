@@ -33,6 +33,8 @@ export interface Dispatch extends AgentTasks {
   cancel(attempt: Pick<Attempt, 'taskId' | 'fence'>): void
   /** The agents of a team that are linked here and what they are doing, for the reason why a task waits. */
   situations(teamId: string): AgentSituation[]
+  /** The runs under way here whose agents say that they have a service, and where it is to listen. */
+  exposed(): { attempt: Attempt; port: number }[]
   readonly counts: DispatchCounts
   /**
    * Claims nothing more, stores what agents have reported until `signal` aborts, and lets go of the attempts: they go on

@@ -49,6 +49,8 @@ export type TaskChange =
   | { kind: 'finish'; attempt: Attempt; sequence: number; outcome: AttemptOutcome }
   | { kind: 'release'; attempt: Attempt; cause: ReleaseCause; message: string }
   | { kind: 'attach'; attempt: Attempt; gatewayId: string }
+  /** Something to say of the attempt that changes nothing. */
+  | { kind: 'remark'; attempt: Attempt; message: string }
   | { kind: 'cancel' }
   /** Looks at the task's times. */
   | { kind: 'expire' }
@@ -87,6 +89,8 @@ export function changeTask(task: TaskFacts, change: TaskChange, now: number): Ta
       return isHeldBy(task, change.attempt) ? decline(task, change, now) : late(task)
     case 'report':
       return isHeldBy(task, change.attempt) ? report(task, change.events, now) : late(task)
+    case 'remark':
+      return isHeldBy(task, change.attempt) ? remark(task, change.message) : late(task)
     case 'announce':
       return isHeldBy(task, change.attempt) ? stored(task, [{ kind: 'artifact', ...change.artifact }]) : late(task)
     case 'release':
@@ -119,6 +123,10 @@ function wait(task: TaskFacts, reason: string): TaskStep {
 function cancel(task: TaskFacts, now: number): TaskStep {
   if (NEXT_STATUS[task.status].cancel !== 'cancelled') return nothing(task)
   return ended(task, { kind: 'cancelled' }, now)
+}
+
+function remark(task: TaskFacts, message: string): TaskStep {
+  return stored(task, [{ kind: 'status', status: task.status, message }])
 }
 
 function accept(task: TaskFacts, now: number): TaskStep {

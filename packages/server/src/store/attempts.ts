@@ -57,6 +57,11 @@ export function releaseAttempt(
   return applyChange(store, { taskId: attempt.taskId, change: { kind: 'release', attempt, cause, message } })
 }
 
+/** Keeps something that people who follow the task are to know, as an event. */
+export function remarkOnAttempt(store: Store, attempt: Attempt, message: string): Promise<ChangeAnswer> {
+  return applyChange(store, { taskId: attempt.taskId, change: { kind: 'remark', attempt, message } })
+}
+
 /** An agent is back with an attempt it still has: from now on this server speaks with it. */
 export function attachAttempt(store: Store, attempt: Attempt, gatewayId: string): Promise<ChangeAnswer> {
   return applyChange(store, { taskId: attempt.taskId, change: { kind: 'attach', attempt, gatewayId } })

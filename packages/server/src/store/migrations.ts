@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
+import { exposedRuns } from './migration-exposed-runs.ts'
 import { sharedTunnels } from './migration-shared-tunnels.ts'
 import { tasks } from './migration-tasks.ts'
 import { StoreOpenError } from './store-error.ts'
@@ -14,6 +15,7 @@ const MIGRATIONS: Record<string, Migration> = {
   '0001_first_tunnel': { up: firstTunnel },
   '0002_tasks': { up: tasks },
   '0003_shared_tunnels': { up: sharedTunnels },
+  '0004_exposed_runs': { up: exposedRuns },
 }
 
 /**

@@ -22,6 +22,7 @@ export interface Tables {
   task_requirement: TaskRequirementTable
   task_refusal: TaskRefusalTable
   task_input: TaskInputTable
+  task_exposure: TaskExposureTable
   task_event: TaskEventTable
   idempotency_key: IdempotencyKeyTable
   agent_history: AgentHistoryTable
@@ -283,6 +284,17 @@ export interface TaskRefusalTable {
 export interface TaskInputTable {
   task_id: string
   file_key: string
+}
+
+/** A task whose run has a service, and whose right its tunnel stands on: the key or sign-in it was submitted with. */
+export interface TaskExposureTable {
+  task_id: string
+  /** `http` or `tcp`. */
+  tunnel_protocol: string
+  credential_id: string | null
+  family_id: string | null
+  /** The attempt that has, or had, its tunnel; 0 for none. */
+  opened_fence: number
 }
 
 /** What happened to a task, numbered from 1 without holes. */

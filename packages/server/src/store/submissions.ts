@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { ToolType } from '@cyberun/api'
+import type { ToolType, TunnelProtocol } from '@cyberun/api'
 import type { JsonObject } from '@cyberun/protocol'
 import { type RawBuilder, sql as raw } from 'kysely'
 import type { StoredEvent } from '../model/attempt.ts'
@@ -36,6 +36,8 @@ export interface NewTask {
   idempotency?: { key: string; bodyHash: string; keepMs: number } | undefined
   /** Who takes it at once, if no other task of the team waits then. */
   placement?: Placement | undefined
+  /** For a run with a service: what its tunnel stands on. */
+  exposure?: { protocol: TunnelProtocol; credentialId: string | null; familyId: string | null } | undefined
 }
 
 /** A free agent, and the server that will hand it the task. */
@@ -62,7 +64,10 @@ export type Submission =
  * a placement, and while nobody of the team waits, the same transaction claims it, as `claimTasks` would right after.
  */
 export const submitTask = together(submitTasks, (_store, tasks) =>
-  tasks.every(({ idempotency, fileKeys }) => idempotency === undefined && fileKeys.length === 0),
+  tasks.every(
+    ({ idempotency, fileKeys, exposure }) =>
+      idempotency === undefined && fileKeys.length === 0 && exposure === undefined,
+  ),
 )
 
 /** What was submitted with a key that is still kept. */
@@ -95,6 +100,7 @@ async function submitTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Submiss
   for (const task of tasks) earlier.push(await takeKey(sql, task))
   const accepted = tasks.filter((_, at) => earlier[at] === undefined)
   const placed = accepted.length > 0 ? await insertTasks(sql, accepted) : new Set()
+  await insertExposures(sql, accepted)
   return tasks.map(({ id }, at) => earlier[at] ?? { kind: 'accepted', taskId: id, isPlaced: placed.has(id) })
 }
 
@@ -162,6 +168,15 @@ async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Set<str
     ${insertEvents(raw`accepted`)}`.execute(Sql.db(sql))
   if (inputs.length > 0) await insertInputs.execute(Sql.db(sql))
   return placedOf(events)
+}
+
+async function insertExposures(sql: Sql, tasks: readonly NewTask[]): Promise<void> {
+  for (const { id, exposure } of tasks) {
+    if (!exposure) continue
+    const { protocol: tunnel_protocol, credentialId: credential_id, familyId: family_id } = exposure
+    const row = { task_id: id, tunnel_protocol, credential_id, family_id, opened_fence: 0 }
+    await Sql.db(sql).insertInto('task_exposure').values(row).execute()
+  }
 }
 
 interface FirstEventRow {

@@ -8,8 +8,13 @@ import type { Store } from './store.ts'
 export type WorkflowStatus = WorkflowView['workflow_status']
 
 /** Everything of a workflow that is kept in versions. */
-export type WorkflowDefinition = Omit<ImportWorkflowBody, 'workflow_slug' | 'workflow_status' | 'display_name'> & {
+export type WorkflowDefinition = Omit<
+  ImportWorkflowBody,
+  'workflow_slug' | 'workflow_status' | 'display_name' | 'expose'
+> & {
   display_name: string
+  /** Versions that were saved before there was one lack it. */
+  expose?: ImportWorkflowBody['expose']
 }
 
 /** A workflow as of one of its versions. Times are milliseconds since 1970. */

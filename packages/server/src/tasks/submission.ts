@@ -13,6 +13,9 @@ export interface Submitter {
   userId: string
   teamId: string
   source: TaskView['creation_source']
+  /** The key it is submitted with, or the sign-in: the tunnel of a run with a service ends with it. */
+  credentialId?: string
+  familyId?: string
 }
 
 /** Which workflow to run: by id, or by slug and perhaps version (`slug@version`). */
@@ -88,7 +91,7 @@ function unknownWorkflow(name: WorkflowName): string {
 /** Checks the run against the workflow and its parameters against each other; gathers every fault. */
 async function newTask(
   { store, now, newId }: SubmissionContext,
-  { userId, teamId, source }: Submitter,
+  { userId, teamId, source, credentialId, familyId }: Submitter,
   workflow: WorkflowRecord,
   run: RunBody,
 ): Promise<NewTask> {
@@ -124,6 +127,13 @@ async function newTask(
     taskTimeoutMs: definition.task_timeout * SECOND_MS,
     resumeWindowMs: definition.resume_window * SECOND_MS,
     maxRetries: definition.max_retries,
+    ...(definition.expose && {
+      exposure: {
+        protocol: definition.expose.protocol,
+        credentialId: credentialId ?? null,
+        familyId: familyId ?? null,
+      },
+    }),
   }
 }
 

@@ -10,7 +10,7 @@ export function isTerminalStatus(status: TaskStatus): boolean {
 }
 
 /** A row of a list: what its own record says. */
-export function taskListView(task: TaskRecord): TaskListAnswer['task_list'][number] {
+export function taskListView(task: TaskRecord, tunnelUrl: string | undefined): TaskListAnswer['task_list'][number] {
   return {
     id: task.id,
     workflow_id: task.hasWorkflow ? task.workflowId : null,
@@ -32,7 +32,7 @@ export function taskListView(task: TaskRecord): TaskListAnswer['task_list'][numb
     creation_source: task.creationSource,
     priority: task.priority,
     progress: progressOf(task),
-    tunnel_url: null,
+    tunnel_url: tunnelUrl ?? null,
   }
 }
 
@@ -42,9 +42,9 @@ export interface Waiting {
   reason: string | undefined
 }
 
-export function taskView(task: TaskRecord, waiting: Waiting | undefined): TaskView {
+export function taskView(task: TaskRecord, waiting: Waiting | undefined, tunnelUrl: string | undefined): TaskView {
   return {
-    ...taskListView(task),
+    ...taskListView(task, tunnelUrl),
     queue_position: waiting?.queuePosition ?? null,
     waiting_reason: waiting?.reason ?? null,
   }

@@ -29,6 +29,8 @@ export interface TasksOptions {
     submit(task: NewTask): Promise<Submission>
     situations(teamId: string): readonly AgentSituation[]
   }
+  /** Where the service of a run is reached now, if it has one. */
+  tunnelUrl(taskId: string): string | undefined
   /** How long the events of a task are kept after its end. */
   eventRetentionMs: number
 }
@@ -75,7 +77,7 @@ export class Tasks {
     const filter = { status, workflowId: workflow_id, agentId: agent_id }
     const tasks = await listTasks(store, teamId, filter, page)
     return {
-      task_list: tasks.map(taskListView),
+      task_list: tasks.map((task) => taskListView(task, this.#options.tunnelUrl(task.id))),
       page_meta: { ...page, total_count: await countTasks(store, teamId, filter) },
     }
   }
@@ -83,7 +85,7 @@ export class Tasks {
   async get(teamId: string, taskId: string): Promise<TaskView> {
     const task = await this.#find(teamId, taskId)
     const waits = task.status === 'pending' || task.status === 'waiting'
-    return taskView(task, waits ? await this.#waiting(task) : undefined)
+    return taskView(task, waits ? await this.#waiting(task) : undefined, this.#options.tunnelUrl(taskId))
   }
 
   async result(teamId: string, taskId: string): Promise<TaskResult> {

@@ -5,9 +5,11 @@ import type { Log } from '@cyberun/link/log'
 import { uuidv7 } from 'uuidv7'
 import type { Agents } from '../agents/types.ts'
 import type { Bus } from '../bus.ts'
+import type { Attempt } from '../model/attempt.ts'
 import type { Routing } from '../routing/routing.ts'
 import { agentExists } from '../store/agents.ts'
 import { appendAudit } from '../store/audit.ts'
+import { noteExposed } from '../store/exposures.ts'
 import type { ServerSecret } from '../store/server-secret.ts'
 import type { Store } from '../store/store.ts'
 import {
@@ -55,7 +57,9 @@ export interface TunnelCaller {
 }
 
 /** Why a tunnel ended, in log and audit. */
-type CloseCause = 'closed' | 'idle' | 'revoked'
+type CloseCause = 'closed' | 'idle' | 'revoked' | TaskCloseCause
+/** Why the tunnel of a task ended by itself. */
+type TaskCloseCause = 'task_over' | 'tabs_closed'
 
 interface Closing {
   tunnel: OpenTunnel
@@ -154,17 +158,37 @@ export class Tunnels implements TunnelIndex {
     throw new ApiError('not_found', 'There is no such tunnel: it may have been closed already.')
   }
 
+  /** The tunnels that lead to services of runs. */
+  ofTasks(): OpenTunnel[] {
+    return this.#open.all().filter(({ facts }) => facts.taskId !== null)
+  }
+
+  /** Where the service of a task's run is reached, while it has a tunnel. */
+  urlOfTask(taskId: string): string | undefined {
+    const tunnel = this.ofTasks().find(({ facts }) => facts.taskId === taskId)
+    return tunnel && tunnelUrl(tunnel.facts, this.#options.edge())
+  }
+
+  /** Ends the tunnel of a task. Harmless for one that has ended. */
+  endOfTask(tunnel: OpenTunnel, cause: TaskCloseCause): Promise<void> {
+    return this.#close(tunnel, cause, 'server')
+  }
+
   get openCount(): number {
     return this.#open.size
   }
 
-  /** Opens a tunnel after asking the agent whether something listens on the port. Throws as the API's port says. */
+  /**
+   * Opens a tunnel after asking the agent whether something listens on the port. Throws as the API's port says. `task`: the
+   * attempt whose service it leads to, at most once; `conflict` when that is over or had its tunnel.
+   */
   async open(
     caller: TunnelCaller,
     teamId: string,
     agentId: string,
     request: OpenTunnelBody,
     signal: AbortSignal,
+    task?: Pick<Attempt, 'taskId' | 'fence'>,
   ): Promise<OpenedTunnel> {
     const { agents, routing, store, secret, portDoors, edge, now, log } = this.#options
     const path = agents.get(teamId, agentId) === undefined ? undefined : routing.pathTo(teamId, agentId)
@@ -194,7 +218,7 @@ export class Tunnels implements TunnelIndex {
       openedByUserId: caller.userId,
       openedByCredentialId: caller.credentialId ?? null,
       openedByFamilyId: caller.familyId ?? null,
-      taskId: null,
+      taskId: task?.taskId ?? null,
       openedAt: at,
       lastActivityAt: at,
       idleTimeoutMs: request.idle_timeout_s * 1000,
@@ -206,8 +230,10 @@ export class Tunnels implements TunnelIndex {
     }
     try {
       await store.transaction(async (sql) => {
+        if (task && !(await noteExposed(sql, task))) throw new ApiError('conflict', 'the run is over')
         await insertTunnel(sql, record)
-        const detail = { agent_id: agentId, target_port: record.targetPort, tunnel_protocol: record.protocol }
+        const about = { agent_id: agentId, target_port: record.targetPort, tunnel_protocol: record.protocol }
+        const detail = task ? { ...about, task_id: task.taskId } : about
         await appendAudit(sql, auditOf(record, at, actorOf(caller), 'tunnel.opened', detail))
       })
     } catch (error) {
@@ -344,7 +370,10 @@ export class Tunnels implements TunnelIndex {
     const { sessionId, teamId, agentId } = record
     const tunnel = new OpenTunnel({ ...record, token, visitSecret: this.#visitSecret(sessionId, token) }, record)
     this.#open.add(tunnel)
-    this.#holds.set(sessionId, this.#options.agents.holdTunnel(teamId, agentId, sessionId))
+    // That of a task is no reason to keep the machine from its other slots: it ends with the task.
+    if (record.taskId === null) {
+      this.#holds.set(sessionId, this.#options.agents.holdTunnel(teamId, agentId, sessionId))
+    }
     return tunnel
   }
 

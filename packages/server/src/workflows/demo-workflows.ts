@@ -37,5 +37,6 @@ export const DEMO_WORKFLOWS: readonly ImportWorkflowBody[] = [
     min_vram_gb: null,
     workflow_status: 'active',
     resume_window: 60,
+    expose: null,
   },
 ]

@@ -8,6 +8,7 @@ export function workflowView(workflow: WorkflowRecord): WorkflowView {
   const { id, slug, status, version, definition, createdAt, updatedAt } = workflow
   return {
     ...definition,
+    expose: definition.expose ?? null,
     id,
     workflow_slug: slug,
     workflow_status: status,

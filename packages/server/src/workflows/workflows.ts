@@ -7,6 +7,7 @@ import {
   type RouteAnswer,
   type RouteInput,
   refuseFaults,
+  type ToolType,
   type WorkflowView,
 } from '@cyberun/api'
 import { uuidv7 } from 'uuidv7'
@@ -149,8 +150,16 @@ function refuseUnrunnable(definition: WorkflowDefinition): void {
   const faults: ErrorDetail[] = graphFaults(definition.tool_type, definition.workflow_json)
   // Places are looked for in a graph that is one.
   if (faults.length === 0) faults.push(...checkPlaces(definition))
+  const { expose, tool_type } = definition
+  if (expose && !EXPOSING_TOOLS.has(tool_type)) {
+    const message = `is for the tools ${[...EXPOSING_TOOLS].join(' and ')}: a run of ${tool_type} has no service`
+    faults.push({ path: 'body.expose', message })
+  }
   refuseFaults(faults)
 }
+
+/** Tools whose runs can have a service. */
+const EXPOSING_TOOLS: ReadonlySet<ToolType> = new Set(['command', 'comfyui'])
 
 /** What a caller left out stays as it is. */
 function withoutUndefined<T extends object>(changed: T): { [K in keyof T]?: Exclude<T[K], undefined> } {

@@ -108,6 +108,7 @@ export async function teamWorld(): Promise<TeamWorld> {
     ...{ store, bus, log, now },
     files: { downloadUrl: () => ({ url: 'http://127.0.0.1/files/x', expiresAt: now() + DAY_MS }) },
     dispatch: { situations: () => [], submit: (task) => submitTask(store, task) },
+    tunnelUrl: () => undefined,
     eventRetentionMs: DAY_MS,
   })
   const inspectors = new Inspectors({

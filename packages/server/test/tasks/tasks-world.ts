@@ -52,6 +52,7 @@ export function tasksWorld(store: Store, situations: readonly AgentSituation[] =
     log: silent,
     files: { downloadUrl: (id) => ({ url: URL_OF(id), expiresAt: now() + HOUR }) },
     dispatch: { situations: () => situations, submit: (task) => submitTask(store, task) },
+    tunnelUrl: () => undefined,
     eventRetentionMs: HOUR,
   })
   const world: TasksWorld = {

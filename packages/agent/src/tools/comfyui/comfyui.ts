@@ -29,6 +29,7 @@ export function createComfyuiTool(settings: ComfyuiSettings, deps: ToolDeps, par
 
 class ComfyuiTool implements Tool {
   readonly type = 'comfyui'
+  readonly servicePort: number | undefined
   readonly #deps: ToolDeps
   readonly #settings: ComfyuiSettings
   readonly #http: ComfyuiHttp
@@ -56,6 +57,7 @@ class ComfyuiTool implements Tool {
       now,
     })
     const port = portOnThisMachine(url)
+    this.servicePort = port
     const look = parts.readActivity ?? readActivity
     this.#health = new Health({
       http: this.#http,

@@ -12,6 +12,8 @@ import type { CommandSettings } from './settings.ts'
 
 /** What an argument may name besides parameters. */
 const OUTPUT = 'output'
+/** Of a run that is exposed: where its service is to listen. */
+const PORT = 'port'
 
 /**
  * Runs the programs that the machine's owner lists, and only those: `{"command": "<name>"}`. Its parameters fill the
@@ -26,7 +28,10 @@ export function createCommandTool(commands: readonly CommandSettings[], deps: To
       const command = commandOf(assignment, commands)
       if ('reason' in command) return command
       const unknown = placeholdersOf(command).filter(
-        (name) => name !== OUTPUT && !Object.hasOwn(assignment.parameters, name),
+        (name) =>
+          name !== OUTPUT &&
+          !(name === PORT && assignment.exposePort !== undefined) &&
+          !Object.hasOwn(assignment.parameters, name),
       )
       if (unknown.length > 0) {
         return { reason: 'invalid', message: `The command ${command.name} needs the parameters ${unknown.join(', ')}.` }
@@ -59,7 +64,9 @@ function commandOf({ workflow }: Assignment, commands: readonly CommandSettings[
 
 async function runCommand(run: Run, command: CommandSettings, deps: ToolDeps, signal: AbortSignal): Promise<Outcome> {
   const output = run.outputFolder
-  const values: Record<string, unknown> = { ...run.assignment.parameters, [OUTPUT]: output }
+  const { parameters, exposePort } = run.assignment
+  const exposed = exposePort === undefined ? {} : { [PORT]: exposePort }
+  const values: Record<string, unknown> = { ...parameters, ...exposed, [OUTPUT]: output }
   for (const name of placeholdersOf(command)) values[name] = await withFile(run, values[name])
   let args: string[]
   try {
@@ -74,7 +81,11 @@ async function runCommand(run: Run, command: CommandSettings, deps: ToolDeps, si
       program: command.program,
       args,
       cwd: command.cwd ?? output,
-      env: programEnvironment(deps.env, { ...command.env, CYBERUN_OUTPUT_DIR: output }),
+      env: programEnvironment(deps.env, {
+        ...command.env,
+        CYBERUN_OUTPUT_DIR: output,
+        ...(exposePort !== undefined && { CYBERUN_EXPOSE_PORT: String(exposePort) }),
+      }),
       recordDir: processDir(deps.stateDir),
     },
     (text) => {

@@ -56,6 +56,7 @@ export class TestRun implements Run, Disposable {
         sha256: '',
       })),
       requiredModels: options.requiredModels ?? [],
+      exposePort: undefined,
     }
   }
 
