@@ -72,12 +72,12 @@ test.each([
 })
 
 test('lines are drawn over what they were, cut to the terminal', () => {
-  let written = ''
-  const output = { columns: 10, write: (text: string) => void (written += text) }
+  const written: string[] = []
+  const output = { columns: 10, write: (text: string) => void written.push(text) }
   const lines = new LiveLines(output as never)
   lines.show(['one', 'a line that is too long'])
   lines.show(['two'])
   lines.clear()
   lines.clear()
-  expect(written).toBe('one\na line t…\n\x1b[2A\r\x1b[Jtwo\n\x1b[1A\r\x1b[J')
+  expect(written.join('')).toBe('one\na line t…\n\x1b[2A\r\x1b[Jtwo\n\x1b[1A\r\x1b[J')
 })

@@ -20,6 +20,8 @@ interface Quickstart {
 export interface Installation extends AsyncDisposable {
   readonly agentId: string
   readonly controlUrl: string
+  /** Calls the API with the integration key that it left. */
+  readonly client: Client
   readonly edgePort: number
   /** The words and the environment of a `cyberun` command that works with this installation. */
   readonly command: { readonly words: readonly string[]; readonly env: Readonly<Record<string, string>> }
@@ -85,6 +87,7 @@ export async function startInstallation(
 
   return {
     agentId,
+    client,
     controlUrl: quickstart.control_url,
     edgePort: Number(new URL(quickstart.edge_url).port),
     command: { words, env },
