@@ -35,6 +35,8 @@ export interface AdminTunnel {
   openedByUserId: string
   /** Aborts when the tunnel ends, and when its tokens are made anew. */
   closed: AbortSignal
+  /** Somebody typed: the tunnel is in use, and does not end as idle. */
+  noteInput(now: number): void
 }
 
 /** Somebody who may look at shells of one agent. */

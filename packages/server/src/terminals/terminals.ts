@@ -239,6 +239,7 @@ export class Terminals {
       onAttached(id) {
         shownShell = id
       },
+      onInput: () => tunnel?.noteInput(now()),
     })
     stream.write(encodeViewerFrame({ type: 'attach', attach }))
     socket.resume()

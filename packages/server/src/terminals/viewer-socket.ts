@@ -14,6 +14,8 @@ export const CLOSE = {
 export interface ViewerSocketEvents {
   /** It has its shell. */
   onAttached(shell: string): void
+  /** It typed. */
+  onInput(): void
 }
 
 /**
@@ -69,6 +71,7 @@ export function relayViewer(socket: WebSocket, stream: LinkStream, events: Viewe
       if (!isBinary || frame?.type === 'attach' || frame?.type === 'end_scope') {
         finish(CLOSE.faulty, 'this message has no place here', 'cancelled')
       } else if (frame) {
+        if (frame.type === 'input') events.onInput()
         if (!stream.write(bytes)) socket.pause()
       }
     } catch (error) {

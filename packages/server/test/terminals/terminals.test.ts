@@ -72,6 +72,8 @@ let control: TestControl
 let ends: AgentEnd[]
 let closing: AbortController
 let now: number
+/** When somebody typed. */
+const noted: number[] = []
 let offers: boolean
 let role: 'viewer' | 'member'
 const bus = createLocalBus()
@@ -93,6 +95,7 @@ beforeEach(async () => {
   offers = true
   role = 'member'
   lines.length = 0
+  noted.length = 0
   const tokenHash = createHash('sha256').update(TOKEN).digest('hex')
   terminals = new Terminals({
     identity: identityDouble({ roleIn: async () => role }),
@@ -105,6 +108,7 @@ beforeEach(async () => {
               agentId: 'studio',
               openedByUserId: USER_ID,
               closed: closing.signal,
+              noteInput: (at) => void noted.push(at),
             }
           : undefined,
     },
@@ -187,6 +191,7 @@ describe('who may look at a shell', () => {
     const input: ViewerFrame = { type: 'input', position: 0, bytes: new Uint8Array(Buffer.from('ls\r')) }
     socket.send(encodeViewerFrame(input))
     await expect.poll(() => end.frames[1]).toEqual(input)
+    expect(noted, 'the tunnel is in use').toEqual([now])
     expect(terminals.viewerCount).toBe(1)
     socket.close()
     await expect.poll(() => end.isReset).toBe(true)

@@ -133,7 +133,7 @@ export class ShellConnection {
     const known =
       this.#shell === undefined
         ? {}
-        : { shell: this.#shell, ...(this.#told > 0 || this.#next > 0 ? { position: this.#next } : {}) }
+        : { shell: this.#shell, ...(this.#next > 0 && { position: this.#next }) }
     return { admin_token: this.#token, viewer: this.#viewer, ...known, ...this.#size }
   }
 
