@@ -1,10 +1,12 @@
 import {
+  FRAME_HEADER_BYTES,
   LIMITS,
   LinkClosedError,
   type LinkStream,
   type OpenInit,
   type StreamEvents,
   StreamResetError,
+  writeDataHeader,
 } from '@cyberun/protocol'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -25,6 +27,73 @@ describe('streams', () => {
     expect(events.bytes().toString()).toBe('hello')
     expect(events.told).toEqual(['end', 'close'])
     expect([pair.dialler.session.streams, pair.acceptor.session.streams]).toEqual([0, 0])
+  })
+
+  test('what a read buffer cannot lend is copied when it is held, and only then', () => {
+    const releases: (() => void)[] = []
+    const seen: (() => string)[] = []
+    const pair = new VirtualPair({
+      onStream: {
+        acceptor: (stream) => {
+          stream.accept()
+          return {
+            ...recorder(),
+            onData(chunk) {
+              if (seen.length === 1) releases.push(chunk.hold())
+              const { bytes } = chunk
+              seen.push(() => Buffer.from(bytes).toString())
+            },
+          }
+        },
+      },
+    })
+    const stream = pair.dialler.session.open(TCP, recorder())
+    pair.run(20)
+    const buffer = new Uint8Array(FRAME_HEADER_BYTES + 5)
+    let copies = 0
+    const lender = {
+      lend: () => expect.fail('it is too dear'),
+      isTooDear: () => true,
+      copy(bytes: Uint8Array) {
+        copies++
+        return Uint8Array.from(bytes)
+      },
+    }
+    for (const word of ['first', 'other', 'third']) {
+      writeDataHeader(buffer, 0, 5, stream.id)
+      buffer.set(text(word), FRAME_HEADER_BYTES)
+      pair.acceptor.session.receive(buffer, 0, lender)
+    }
+    expect(seen.map((each) => each())).toEqual(['third', 'other', 'third'])
+    expect([copies, releases.length]).toEqual([1, 1])
+  })
+
+  test('what one stream passes on goes at once where nothing waits, and is held where it must', () => {
+    const kept: string[] = []
+    const chunkOf = (bytes: Uint8Array, name: string) => ({
+      bytes,
+      headroom: 0,
+      hold() {
+        kept.push(name)
+        return () => void kept.push(`${name} released`)
+      },
+    })
+    const events = recorder()
+    const pair = new VirtualPair({
+      onStream: {
+        acceptor: (stream) => {
+          stream.accept()
+          return events
+        },
+      },
+    })
+    const stream = pair.dialler.session.open(TCP, recorder())
+    pair.run(20)
+    expect(stream.pass(chunkOf(text('short'), 'short'))).toBe(true)
+    stream.pass(chunkOf(new Uint8Array(64 * 1024), 'long'))
+    pair.run(20)
+    expect(kept).toEqual(['long', 'long released'])
+    expect(events.size).toBe(5 + 64 * 1024)
   })
 
   test('a refusal is told with its code, before any byte', async () => {
