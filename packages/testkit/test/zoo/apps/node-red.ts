@@ -50,7 +50,7 @@ export const nodeRed: Application = {
       await page.click('#red-ui-clipboard-dialog-ok')
       await page.click(`#red-ui-workspace-tabs .red-ui-tab:has-text("${door}")`)
       await page.click('#red-ui-header-button-deploy')
-      await page.waitForSelector('#red-ui-header-button-deploy.disabled')
+      await page.waitForSelector('.red-ui-notification:has-text("Successfully deployed")')
       const flows = await fetch(`http://127.0.0.1:${port}/flows`)
       match(await flows.text(), new RegExp(`msg.payload \\+= 1 // ${door}`))
     },
