@@ -57,9 +57,12 @@ const PATIENCE_MS = 1_000
 /** A page that hangs in an attack has not succeeded. */
 const PAGE_MS = 3_000
 
-/** Whether `happened` comes true before our patience ends. */
-export async function eventually(happened: () => boolean | Promise<boolean>): Promise<boolean> {
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await delay(20)) {
+/** Whether `happened` comes true within `patienceMs`. */
+export async function eventually(
+  happened: () => boolean | Promise<boolean>,
+  patienceMs = PATIENCE_MS,
+): Promise<boolean> {
+  for (const end = performance.now() + patienceMs; performance.now() < end; await delay(20)) {
     if (await happened()) return true
   }
   return happened()

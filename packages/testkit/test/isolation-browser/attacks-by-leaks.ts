@@ -1,12 +1,16 @@
 import { type Attack, eventually, type Stage } from './attack.ts'
 import { say } from './services.ts'
 
+/** Each of these pages asks the other site; what one did not ask yet, it has not leaked yet. */
+const ASKED_MS = 10_000
+
 /** Opens a page of A that makes `requests` to another site, and tells whether one of them held the tunnel's token. */
 async function leaks(stage: Stage, html: string, fields = {}): Promise<boolean> {
   const before = stage.third.seen.length
   const page = await stage.openA(say({ fields, body: `<!doctype html><title>A</title>${html}` }))
   if (html.startsWith('<a')) await page.click('a')
-  if (!(await eventually(() => stage.third.seen.length > before))) throw new Error('the other site was not asked')
+  if (!(await eventually(() => stage.third.seen.length > before, ASKED_MS)))
+    throw new Error('the other site was not asked')
   await page.close()
   return JSON.stringify(stage.third.seen.slice(before)).includes(stage.tokenOfA)
 }

@@ -1,6 +1,9 @@
 import { type Attack, eventually, fromA, type Stage, shownInFrame } from './attack.ts'
 import { say } from './services.ts'
 
+/** A window that is cut off from its opener by then is not held; browsers tell the opener when they get to it. */
+const CUT_OFF_MS = 10_000
+
 /** Runs what a page of A does, and tells whether the API was changed by it. */
 async function changes(stage: Stage, act: () => Promise<unknown>): Promise<boolean> {
   const before = await stage.apiChanges()
@@ -127,7 +130,7 @@ export const ATTACKS_ON_API: Attack[] = [
           )
           // A handle that still knows the page can lead it elsewhere and count its frames.
           const isCutOff = () => page.evaluate(() => (window as unknown as { held: Window }).held.closed)
-          const isHeld = isShown && !(await eventually(isCutOff))
+          const isHeld = isShown && !(await eventually(isCutOff, CUT_OFF_MS))
           await popup.close()
           if (isHeld) return true
         }

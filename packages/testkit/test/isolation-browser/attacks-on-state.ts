@@ -10,8 +10,10 @@ async function steals(stage: Stage, script: Parameters<typeof fromA<unknown>>[1]
 /** Whether B's application, opened once more, still has its session, and whether its service is sent a foreign one. */
 async function reopened({ victim, at, b }: Stage): Promise<{ signedIn: boolean; tossed: boolean }> {
   const before = b.seen.length
-  await victim.goto(`${at.b}/`).catch(() => undefined)
-  const signedIn = (await victim.textContent('#who', { timeout: 1_000 }).catch(() => '')) === SECRETS.text
+  await victim.goto(`${at.b}/`)
+  // A page of ours or the browser's in its place has no such element.
+  const shown = await victim.evaluate(() => document.getElementById('who')?.textContent)
+  const signedIn = shown === SECRETS.text
   const cookies = b.seen.slice(before).map(({ headers }) => headers.cookie ?? '')
   return { signedIn, tossed: cookies.some((cookie) => cookie.includes('=tossed')) }
 }
