@@ -24,6 +24,8 @@ export const ACTIVITY_LIMITS = {
   answerMs: 300,
   /** Acknowledgements, pongs and requests for the next picture have at most this many bytes on the wire. */
   answerBytes: 64,
+  /** Pieces of this size are an upload, which no timer makes; they cost nothing to look at. */
+  uploadBytes: 16 * 1024,
   /** A TCP connection that brings this many bytes within `bulkMs` is a download. */
   bulkBytes: 1024 * 1024,
   bulkMs: 10_000,
@@ -189,6 +191,10 @@ export class SocketUse {
 
   /** Bytes of the visitor arrived together. */
   fromVisitor(bytes: number, now: number): void {
+    if (bytes >= ACTIVITY_LIMITS.uploadBytes) {
+      this.#activity.use(now)
+      return
+    }
     const mayAnswer = bytes <= ACTIVITY_LIMITS.answerBytes && now - this.#serviceSpokeAt <= ACTIVITY_LIMITS.answerMs
     if (mayAnswer) return
     this.#rows ??= new Recent(ACTIVITY_LIMITS.rows)

@@ -54,7 +54,7 @@ export function refusalAnswer(refusal: Refusal, audience: Audience): OwnAnswer {
   const retryAfter = firstOf([...refusal.fields], 'retry-after')
   const html = page({
     title: `${status}`,
-    html: paragraph(message) + nextStep(retryAfter, audience),
+    html: paragraph(sentence(message)) + nextStep(retryAfter, audience),
     ...reload(retryAfter, audience),
   })
   return own(status, 'text/html; charset=utf-8', html, fields)
@@ -110,6 +110,11 @@ text-decoration:none}.small{font-size:.875rem;color:#595959}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}.small{color:#a3a3a3}}</style>
 <h1>${escapeHtml(title)}</h1>${html}</html>
 `
+}
+
+/** Messages are written to stand within a line of a log. */
+function sentence(message: string): string {
+  return `${message.charAt(0).toUpperCase()}${message.slice(1)}.`
 }
 
 function paragraph(text: string): string {

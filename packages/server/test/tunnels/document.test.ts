@@ -48,6 +48,7 @@ test('docs/tunnels.md says what counts as use, who is shown and how much one vis
   const MIB = 1024 * 1024
   expect(text).toContain(`once it has taken ${transferMs / 1000} s or moved ${transferBytes / MIB} MiB`)
   expect(text).toContain(`up to ${answerBytes} bytes within ${answerMs} ms of the service's last message`)
+  expect(text).toContain(`pieces of ${ACTIVITY_LIMITS.uploadBytes / 1024} KiB always count`)
   expect(text).toContain(`TCP connections that bring ${bulkBytes / MIB} MiB within ${bulkMs / 1000} s`)
   expect(text).toContain(`up to ${PRESENCE_LIMITS.viewers.toLocaleString('en')} are remembered`)
   const limits = VISITOR_LIMITS
