@@ -19,10 +19,11 @@ import { openServerSecret } from './store/server-secret.ts'
 import { openStore } from './store/store.ts'
 import { Tasks } from './tasks/tasks.ts'
 import { Terminals } from './terminals/terminals.ts'
+import type { PathPages } from './tunnels/door-search.ts'
 import { type Edge, startEdge } from './tunnels/edge.ts'
 import { Exposer } from './tunnels/exposer.ts'
 import { Inspectors } from './tunnels/inspectors.ts'
-import type { EdgeAddress, PathPages } from './tunnels/path-pages.ts'
+import type { EdgeAddress } from './tunnels/path-pages.ts'
 import { PortDoors } from './tunnels/port-doors.ts'
 import { tunnelUrl } from './tunnels/tunnel-view.ts'
 import { Tunnels } from './tunnels/tunnels.ts'
@@ -144,22 +145,8 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     }
     const metrics = createMetrics(gauges({ agents, dispatch, tasks, tunnels, terminals, edge }))
     const control: Control = await startControl({
-      ...{
-        identity,
-        bus,
-        agents,
-        workflows,
-        tasks,
-        files,
-        tunnels,
-        inspectors,
-        metrics,
-        readiness,
-        terminals,
-        visitorAddress,
-        version,
-        log,
-      },
+      ...{ identity, bus, agents, workflows, tasks, files, tunnels, inspectors, metrics, readiness, terminals },
+      ...{ visitorAddress, version, log },
       ...{ host: config.control.host, port: config.control.port, publicUrl: config.control.public_url },
       newRequestId: uuidv7,
       now: () => performance.now(),

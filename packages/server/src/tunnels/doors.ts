@@ -1,49 +1,15 @@
-import { type Door, type DoorPlace, hostDoor, pathDoor, portDoor } from './door.ts'
+import { hostDoor, pathDoor, portDoor } from './door.ts'
+import type { Arrival, DoorSettings, Routed, TunnelIndex } from './door-search.ts'
 import { enterOwnOrigin } from './entering.ts'
 import { firstOf } from './fields.ts'
 import { heal, healingCookie } from './healer.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { type OwnAnswer, plainPage, redirectAnswer } from './pages.ts'
-import { type PathPages, pageOrigin } from './path-pages.ts'
+import { pageOrigin } from './path-pages.ts'
 import { Refusal } from './refusal.ts'
 import type { CheckedRequest } from './request-checks.ts'
 import { isBrowser } from './request-head.ts'
 import { climbsOut, type HostName, isLoopback, splitTunnelPath, withSlash } from './target.ts'
-
-/** The open tunnels, by what a request can name them with. */
-export interface TunnelIndex {
-  byToken(token: string): OpenTunnel | undefined
-  byLabel(label: string): OpenTunnel | undefined
-  /** The tunnel whose port door has this port. */
-  byEdgePort(port: number): OpenTunnel | undefined
-}
-
-/** A request that may go to a tunnel: which, through which door, and what path its service is asked for. */
-export interface Routed {
-  tunnel: OpenTunnel
-  door: Door
-  path: string
-}
-
-export interface DoorSettings {
-  /** Below it every tunnel has a host of its own; `localhost` needs no DNS but works only on the same machine. */
-  tunnelDomain: string
-  /** The edge's own host name, beside loopback names and the address a connection came to. */
-  publicHost: string
-  pathPages: PathPages
-  /** What the listeners speak, whatever a proxy in front does. */
-  listenerScheme: 'http' | 'https'
-  /** The ports that port doors listen on now. */
-  openPorts: { has(port: number): boolean }
-}
-
-/** How the visitor reached us. */
-export interface Arrival extends DoorPlace {
-  /** The IP address that the connection came to. */
-  localAddress: string
-  /** The port door's port, when the connection came to one. */
-  edgePort: number | undefined
-}
 
 const NO_TUNNEL = 'there is no tunnel here: it was closed, or its address is not complete'
 const LABEL = /^[0-9a-f]{32}$/

@@ -1,7 +1,7 @@
 import { timingSafeEqual } from 'node:crypto'
 import { cookieValues, visitCookieName } from './cookies.ts'
 import type { Door } from './door.ts'
-import type { Routed } from './doors.ts'
+import type { Routed } from './door-search.ts'
 import { valuesOf } from './fields.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { type OwnAnswer, redirectAnswer } from './pages.ts'

@@ -1,7 +1,7 @@
 import type { Chunk, LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { RequestUse } from './activity.ts'
-import type { Routed } from './doors.ts'
+import type { Routed } from './door-search.ts'
 import { type Fields, firstOf, formatHead } from './fields.ts'
 import type { InspectedRequest } from './inspector.ts'
 import { lossRefusal } from './losses.ts'

@@ -1,6 +1,6 @@
 import { cookieValues, visitCookieName } from './cookies.ts'
 import { type Door, pathDoor } from './door.ts'
-import type { Arrival, DoorSettings, Routed, TunnelIndex } from './doors.ts'
+import type { Arrival, DoorSettings, Routed, TunnelIndex } from './door-search.ts'
 import { sameSecret, visitCookie } from './entering.ts'
 import { firstOf, valuesOf } from './fields.ts'
 import type { OpenTunnel } from './open-tunnel.ts'

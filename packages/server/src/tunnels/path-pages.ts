@@ -1,13 +1,7 @@
 import type { DoorPlace } from './door.ts'
-import type { DoorSettings } from './doors.ts'
+import type { DoorSettings, PathPages } from './door-search.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { type HostName, isLoopback, parseHost } from './target.ts'
-
-/**
- * What browsers get at the path door when no other door reaches them: pages in a sandbox, none at all, or pages that
- * can do to other tunnels' pages whatever a page can do to its own origin.
- */
-export type PathPages = 'sandbox' | 'refuse' | 'open'
 
 /** Where a browser that came to `place` finds an origin of the tunnel's own: the host door's, else the port door's. */
 export function pageOrigin(

@@ -25,7 +25,7 @@ import {
   type TunnelUse,
   tunnelsInForce,
 } from '../store/tunnels.ts'
-import type { TunnelIndex } from './doors.ts'
+import type { TunnelIndex } from './door-search.ts'
 import { OpenTunnel } from './open-tunnel.ts'
 import type { EdgeAddress } from './path-pages.ts'
 import type { PortDoors } from './port-doors.ts'

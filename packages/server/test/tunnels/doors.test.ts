@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { hostDoor, pathDoor, portDoor } from '../../src/tunnels/door.ts'
-import { type Arrival, type DoorSettings, findDoor, type Routed, type TunnelIndex } from '../../src/tunnels/doors.ts'
+import type { Arrival, DoorSettings, Routed, TunnelIndex } from '../../src/tunnels/door-search.ts'
+import { findDoor } from '../../src/tunnels/doors.ts'
 import { type Fields, valuesOf } from '../../src/tunnels/fields.ts'
 import { OpenTunnel, type TunnelFacts } from '../../src/tunnels/open-tunnel.ts'
 import { checkOrigin } from '../../src/tunnels/origin-check.ts'
