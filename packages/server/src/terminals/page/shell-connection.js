@@ -131,9 +131,7 @@ export class ShellConnection {
 
   #opening() {
     const known =
-      this.#shell === undefined
-        ? {}
-        : { shell: this.#shell, ...(this.#next > 0 && { position: this.#next }) }
+      this.#shell === undefined ? {} : { shell: this.#shell, ...(this.#next > 0 && { position: this.#next }) }
     return { admin_token: this.#token, viewer: this.#viewer, ...known, ...this.#size }
   }
 
