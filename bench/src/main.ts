@@ -6,12 +6,13 @@ import { type BulkWindow, bulkSection } from './bulk.ts'
 import { type Contenders, startContenders } from './contenders.ts'
 import { type DispatchPlan, dispatchSection } from './dispatch.ts'
 import { echoSection } from './echo.ts'
+import { inspectorSection } from './inspector.ts'
 import { isolationSection } from './isolation.ts'
 import { memorySection } from './memory.ts'
 import { reached, renderPage, renderSection, type Section } from './report.ts'
 import { type RequestWindow, requestSection } from './requests.ts'
 
-const USAGE = `npm run bench -- [--only bulk,requests,echo,isolation,memory,dispatch] [--rounds 5] [--quick]
+const USAGE = `npm run bench -- [--only bulk,requests,inspector,echo,isolation,memory,dispatch] [--rounds 5] [--quick]
 
 Measures bulk transfer, small requests, echo, isolation and memory of the tunnel beside a direct connection, two chained
 HAProxies and ssh -R; and how quickly runs reach agents and events reach watchers. A full run writes docs/performance.md.
@@ -53,6 +54,7 @@ const QUICK: Plan = {
 const PARTS = {
   bulk: (run) => withContenders(run, (contenders) => bulkSection(contenders, run.plan)),
   requests: (run) => withContenders(run, (contenders) => requestSection(contenders, run.plan)),
+  inspector: (run) => inspectorSection(join(run.directory, 'inspector'), run.plan),
   echo: (run) => echoSection(join(run.directory, 'echo'), run.plan),
   isolation: (run) => isolationSection(join(run.directory, 'isolation'), run.plan),
   memory: (run) => memorySection(run.directory, run.plan),

@@ -104,7 +104,8 @@ interface WrkResult {
   p99Ms: number
 }
 
-async function runWrk(wrk: string, url: string, connections: number, seconds: number): Promise<WrkResult> {
+/** Runs wrk with one thread. Throws for any answer that is not 2xx. */
+export async function runWrk(wrk: string, url: string, connections: number, seconds: number): Promise<WrkResult> {
   const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--latency', url]
   const { stdout } = await promisify(execFile)(wrk, args)
   return parseWrk(stdout)
