@@ -152,7 +152,10 @@ function comparableOutput(output: string, { pathPrefix }: Visitor): string {
   const lines = withoutDoor(output, pathPrefix).split('\n')
   return lines
     .filter(
-      (line) => !/^(date|connection|keep-alive|referrer-policy|x-robots-tag|content-security-policy|cross-origin-resource-policy):/i.test(line),
+      (line) =>
+        !/^(date|connection|keep-alive|referrer-policy|x-robots-tag|content-security-policy|cross-origin-resource-policy):/i.test(
+          line,
+        ),
     )
     .join('\n')
 }

@@ -45,11 +45,13 @@ export const ANSWER_DIFFERENCES: readonly FieldDifference[] = [
   {
     name: 'content-security-policy',
     value: /^(sandbox .*|frame-ancestors 'self')$/,
-    reason: 'pages of the path door share their origin with other tunnels, those of a host or a port their site; the service’s own policy stays beside ours',
+    reason:
+      'pages of the path door share their origin with other tunnels, those of a host or a port their site; the service’s own policy stays beside ours',
   },
   {
     name: 'cross-origin-resource-policy',
-    reason: 'of a host or a port, only the tunnel’s own pages load scripts and pictures: the cookie that lets visitors in comes along from pages of the same site',
+    reason:
+      'of a host or a port, only the tunnel’s own pages load scripts and pictures: the cookie that lets visitors in comes along from pages of the same site',
   },
   { name: 'strict-transport-security', reason: 'a tunnel does not decide how its host name is reached; dropped' },
   { name: 'alt-svc', reason: 'as Strict-Transport-Security' },
