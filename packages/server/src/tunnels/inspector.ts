@@ -54,9 +54,11 @@ export type InspectedFailure = RefusalCode | 'visitor_gone'
 /** The last requests of one tunnel. In memory only; gone when it is turned off, with the tunnel and with the server. */
 export class Inspector {
   readonly settings: InspectorSettings
-  /** By number, oldest first. */
-  readonly #entries = new Map<number, InspectedRequest>()
+  /** Those kept, each in the slot of its number, so that one takes the place of the one a whole ring before it. */
+  readonly #ring: (InspectedRequest | undefined)[] = []
   #lastNumber = 0
+  /** The lowest number that is kept, or the next one to be given. */
+  #oldest = 1
   #bytes = 0
   #readAt: number
 
@@ -75,7 +77,7 @@ export class Inspector {
   }
 
   get size(): number {
-    return this.#entries.size
+    return this.#lastNumber - this.#oldest + 1
   }
 
   isUnread(now: number): boolean {
@@ -83,38 +85,56 @@ export class Inspector {
   }
 
   begin(request: BegunRequest): InspectedRequest {
-    const { clock, turnOff } = this.settings
-    if (this.isUnread(clock.now())) turnOff()
+    const { settings } = this
+    const now = settings.clock.now()
+    if (this.isUnread(now)) settings.turnOff()
+    if (this.size === INSPECTOR_LIMITS.entries) this.#forgetOldest()
     this.#lastNumber += 1
-    const entry = new InspectedRequest(this.#lastNumber, request, this.settings, (bytes) => this.#grown(entry, bytes))
-    this.#entries.set(entry.number, entry)
-    this.#grown(entry, ENTRY_BYTES + request.path.length)
+    const entry = new InspectedRequest(this.#lastNumber, request, now, this)
+    this.#ring[entry.number % INSPECTOR_LIMITS.entries] = entry
+    this.grown(entry, ENTRY_BYTES + request.path.length)
     return entry
   }
 
   /** The entry with this number, unless it is forgotten or never was. */
   read(number: number): InspectedRequest | undefined {
     this.#readAt = this.settings.clock.now()
-    return this.#entries.get(number)
+    return this.#kept(number)
   }
 
   /** Up to `limit` entries, oldest first: the first ones after the number `after`, or the newest there are. */
   list(after: number | undefined, limit: number): InspectedRequest[] {
     this.#readAt = this.settings.clock.now()
-    const all = [...this.#entries.values()]
-    return after === undefined ? all.slice(-limit) : all.filter(({ number }) => number > after).slice(0, limit)
+    const first = Math.max(this.#oldest, after === undefined ? this.#lastNumber - limit + 1 : after + 1)
+    const last = Math.min(this.#lastNumber, first + limit - 1)
+    const listed: InspectedRequest[] = []
+    for (let number = first; number <= last; number++) {
+      const entry = this.#kept(number)
+      if (entry) listed.push(entry)
+    }
+    return listed
   }
 
-  #grown(grown: InspectedRequest, bytes: number): void {
-    if (this.#entries.get(grown.number) !== grown) return
-    grown.keptBytes += bytes
+  /** An entry keeps so many bytes more. */
+  grown(entry: InspectedRequest, bytes: number): void {
+    if (entry.number < this.#oldest) return
+    entry.keptBytes += bytes
     this.#bytes += bytes
-    for (const [number, oldest] of this.#entries) {
-      if (this.#entries.size <= INSPECTOR_LIMITS.entries && this.#bytes <= INSPECTOR_LIMITS.bytes) return
-      this.#entries.delete(number)
-      this.#bytes -= oldest.keptBytes
-      oldest.forget()
-    }
+    while (this.#bytes > INSPECTOR_LIMITS.bytes) this.#forgetOldest()
+  }
+
+  #kept(number: number): InspectedRequest | undefined {
+    const entry = this.#ring[number % INSPECTOR_LIMITS.entries]
+    return entry?.number === number ? entry : undefined
+  }
+
+  #forgetOldest(): void {
+    const oldest = this.#kept(this.#oldest)
+    this.#ring[this.#oldest % INSPECTOR_LIMITS.entries] = undefined
+    this.#oldest += 1
+    if (!oldest) return
+    this.#bytes -= oldest.keptBytes
+    oldest.forget()
   }
 }
 
@@ -186,7 +206,7 @@ export class InspectedRequest {
   readonly number: number
   readonly request: BegunRequest
   readonly startedAt: number
-  /** In `grown`'s care. */
+  /** In the inspector's care. */
   keptBytes = 0
   /** As the service got them, so without what is ours; absent when it never did. */
   requestFields: Fields | undefined
@@ -198,7 +218,7 @@ export class InspectedRequest {
   readonly requestBody: BodyRecord
   readonly responseBody: BodyRecord
   readonly #settings: InspectorSettings
-  readonly #grown: (bytes: number) => void
+  readonly #inspector: Inspector
   readonly #begunAt: number
   #askedAt: number | undefined
   /** The connection to the service was opened for this request. */
@@ -216,13 +236,14 @@ export class InspectedRequest {
   #untakenMs = 0
   #untakenSince: number | undefined
 
-  constructor(number: number, request: BegunRequest, settings: InspectorSettings, grown: (bytes: number) => void) {
+  constructor(number: number, request: BegunRequest, startedAt: number, inspector: Inspector) {
+    const { settings } = inspector
     this.number = number
     this.request = request
-    this.startedAt = settings.clock.now()
+    this.startedAt = startedAt
     this.#begunAt = settings.clock.tick()
     this.#settings = settings
-    this.#grown = grown
+    this.#inspector = inspector
     this.requestBody = new BodyRecord(settings.isBodyKept)
     this.responseBody = new BodyRecord(settings.isBodyKept)
   }
@@ -243,7 +264,7 @@ export class InspectedRequest {
    */
   asked(fields: Fields, hasBody: boolean, reached: Promise<void> | undefined): void {
     const now = this.#settings.clock.tick()
-    if (this.requestFields === undefined) this.#grown(lengthOf(fields))
+    if (this.requestFields === undefined) this.#inspector.grown(this, lengthOf(fields))
     this.requestFields = fields
     if (this.#askedAt !== undefined || reached) this.#connectingMs += now - (this.#askedAt ?? this.#begunAt)
     this.#askedAt = now
@@ -258,7 +279,7 @@ export class InspectedRequest {
 
   requestBytes(piece: Uint8Array): void {
     const kept = this.requestBody.add(piece)
-    if (kept > 0) this.#grown(kept)
+    if (kept > 0) this.#inspector.grown(this, kept)
   }
 
   requestEnded(): void {
@@ -270,13 +291,13 @@ export class InspectedRequest {
     this.#headAt = this.#settings.clock.tick()
     this.status = status
     this.responseFields = fields
-    this.#grown(lengthOf(fields))
+    this.#inspector.grown(this, lengthOf(fields))
   }
 
   /** `isUntaken`: something of the answer waits for the visitor after this piece. */
   responseBytes(piece: Uint8Array, isUntaken: boolean): void {
     const kept = this.responseBody.add(piece)
-    if (kept > 0) this.#grown(kept)
+    if (kept > 0) this.#inspector.grown(this, kept)
     this.#noteUntaken(isUntaken)
   }
 
