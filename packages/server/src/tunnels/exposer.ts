@@ -7,7 +7,8 @@ import { type Exposure, findExposure, stillExposed } from '../store/exposures.ts
 import type { Store } from '../store/store.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { PRESENCE_LIMITS } from './presence.ts'
-import type { TunnelCaller, Tunnels } from './tunnels.ts'
+import type { TunnelCaller } from './tunnel-audit.ts'
+import type { Tunnels } from './tunnels.ts'
 
 export const EXPOSER_LIMITS = {
   /** How long a run has until its service must listen: models may have to be loaded first. */

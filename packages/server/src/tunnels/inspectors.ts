@@ -17,7 +17,8 @@ import { INSPECTOR_LIMITS, Inspector, type InspectorClock } from './inspector.ts
 import { replay } from './inspector-replay.ts'
 import { inspectedDetail, inspectedView } from './inspector-views.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
-import { actorOf, type TunnelCaller, type Tunnels } from './tunnels.ts'
+import { actorOf, type TunnelCaller } from './tunnel-audit.ts'
+import type { Tunnels } from './tunnels.ts'
 
 /** Inspectors that are on at the same time, each of up to `INSPECTOR_LIMITS.bytes`. */
 export const INSPECTORS_LIMITS = { team: 8, server: 32, replaysAtOnce: 4 } as const

@@ -1,82 +1,36 @@
-import { createHmac, hash, randomBytes } from 'node:crypto'
 import type { ExtendedTunnel, ExtendTunnelBody, OpenedTunnel, OpenTunnelBody, TunnelListAnswer } from '@cyberun/api'
 import { ApiError } from '@cyberun/api'
-import type { Log } from '@cyberun/link/log'
 import { uuidv7 } from 'uuidv7'
-import type { Agents } from '../agents/types.ts'
-import type { Bus } from '../bus.ts'
 import type { Attempt } from '../model/attempt.ts'
 import type { Routing } from '../routing/routing.ts'
 import { agentExists } from '../store/agents.ts'
 import { appendAudit } from '../store/audit.ts'
 import { noteExposed } from '../store/exposures.ts'
-import type { ServerSecret } from '../store/server-secret.ts'
-import type { Store } from '../store/store.ts'
-import {
-  closeTunnel,
-  extendTunnel,
-  insertTunnel,
-  lastEdgePort,
-  listOpenTunnels,
-  noteTunnelUse,
-  replaceTunnelSecrets,
-  type TunnelRecord,
-  type TunnelSecrets,
-  type TunnelUse,
-  tunnelsInForce,
-} from '../store/tunnels.ts'
+import { extendTunnel, insertTunnel, replaceTunnelSecrets, type TunnelRecord } from '../store/tunnels.ts'
 import type { TunnelIndex } from './door-search.ts'
-import { OpenTunnel } from './open-tunnel.ts'
+import { LiveTunnels, type LiveTunnelsOptions, type TaskCloseCause } from './live-tunnels.ts'
+import type { OpenTunnel } from './open-tunnel.ts'
 import type { EdgeAddress } from './path-pages.ts'
 import type { PortDoors } from './port-doors.ts'
 import { checkService } from './service-check.ts'
-import { TunnelSet } from './tunnel-set.ts'
+import { actorOf, auditOf, type TunnelCaller } from './tunnel-audit.ts'
+import { hashOf, newTunnelKeys, secretsOf } from './tunnel-keys.ts'
+import type { TunnelSet } from './tunnel-set.ts'
 import { openedView, tunnelUrl, tunnelView } from './tunnel-view.ts'
 
-export interface TunnelsOptions {
-  store: Store
-  bus: Bus
-  log: Log
-  now: () => number
-  agents: {
+export interface TunnelsOptions extends LiveTunnelsOptions {
+  agents: LiveTunnelsOptions['agents'] & {
     /** Anything for an agent that is listed now. */
     get(teamId: string, agentId: string): unknown
-  } & Pick<Agents, 'holdTunnel'>
+  }
   routing: Routing
-  secret: ServerSecret
   /** Asked for when a tunnel's URL is shown. */
   edge: () => EdgeAddress
-  portDoors: Pick<PortDoors, 'take' | 'release' | 'continueAfter'>
-}
-
-/** Who opens or closes. */
-export interface TunnelCaller {
-  userId: string
-  credentialId?: string
-  familyId?: string
-}
-
-/** Why a tunnel ended, in log and audit. */
-type CloseCause = 'closed' | 'idle' | 'revoked' | TaskCloseCause
-/** Why the tunnel of a task ended by itself. */
-type TaskCloseCause = 'task_over' | 'tabs_closed'
-
-interface Closing {
-  tunnel: OpenTunnel
-  cause: CloseCause
-  actor: string
-  at: number
+  portDoors: LiveTunnelsOptions['portDoors'] & Pick<PortDoors, 'take'>
 }
 
 /** Open tunnels to one agent; each is a row, a token and a mark on the agent. */
 const MAX_PER_AGENT = 100
-/** How often rights and idling are looked at. A revocation also rings at once; this is for the bell that was lost. */
-const SWEEP_MS = 1_000
-/** How often figures are written down; a crash loses at most what happened since. */
-const NOTE_MS = 30_000
-const TOKEN_BYTES = 32
-/** A DNS label has at most 63 characters. */
-const LABEL_BYTES = 16
 
 /** An open tunnel, as whoever holds its admin token may know it. */
 export interface AdminTunnel {
@@ -90,40 +44,21 @@ export interface AdminTunnel {
   closed: AbortSignal
 }
 
-/** What a tunnel is reached with; fresh at its opening and at each revocation. */
-interface TunnelKeys {
-  token: string
-  adminToken: string
-  label: string
-}
-
 /** The tunnels of this server: opened and closed by the API, found by the edge, ended when a right behind them ends. */
 export class Tunnels implements TunnelIndex {
   readonly #options: TunnelsOptions
-  readonly #visitKey: Buffer
-  readonly #open = new TunnelSet()
-  /** What keeps an agent from taking tasks while a session is open, by session. */
-  readonly #holds = new Map<string, () => void>()
-  /** Ended, but the store could not be told yet. */
-  readonly #unwritten = new Set<Closing>()
-  readonly #releases: (() => void)[] = []
-  #sweeping: Promise<void> | undefined
-  #sweepAgain = false
-  #notedAt: number
+  readonly #live: LiveTunnels
+  readonly #open: TunnelSet
 
-  private constructor(options: TunnelsOptions) {
+  private constructor(options: TunnelsOptions, live: LiveTunnels) {
     this.#options = options
-    this.#visitKey = options.secret.deriveKey('visit-cookie')
-    this.#notedAt = options.now()
+    this.#live = live
+    this.#open = live.open
   }
 
   /** Loads the tunnels that were open when the server stopped: they go on, at the same addresses. */
   static async start(options: TunnelsOptions): Promise<Tunnels> {
-    const tunnels = new Tunnels(options)
-    for (const record of await listOpenTunnels(options.store)) tunnels.#restore(record)
-    options.portDoors.continueAfter(await lastEdgePort(options.store))
-    tunnels.#listen()
-    return tunnels
+    return new Tunnels(options, await LiveTunnels.start(options))
   }
 
   byToken(token: string): OpenTunnel | undefined {
@@ -171,7 +106,7 @@ export class Tunnels implements TunnelIndex {
 
   /** Ends the tunnel of a task. Harmless for one that has ended. */
   endOfTask(tunnel: OpenTunnel, cause: TaskCloseCause): Promise<void> {
-    return this.#close(tunnel, cause, 'server')
+    return this.#live.close(tunnel, cause, 'server')
   }
 
   get openCount(): number {
@@ -202,7 +137,7 @@ export class Tunnels implements TunnelIndex {
     if (this.#open.ofAgent(teamId, agentId).length >= MAX_PER_AGENT) {
       throw new ApiError('conflict', `The agent has ${MAX_PER_AGENT} open tunnels: close one first.`)
     }
-    const keys = newKeys()
+    const keys = newTunnelKeys()
     const { warnings, ...service } = await checkService(path, request, `/tunnel/${keys.token}`, signal)
 
     const sessionId = uuidv7()
@@ -240,9 +175,9 @@ export class Tunnels implements TunnelIndex {
       if (edgePort !== null) portDoors.release(edgePort)
       throw error
     }
-    const tunnel = this.#add(record, keys.token)
+    const tunnel = this.#live.add(record, keys.token)
     // A right that ended since the caller was let in is noticed here, not by the first visitor.
-    await this.#sweepNow()
+    await this.#live.sweepNow()
     if (this.#open.bySession(sessionId) !== tunnel) {
       throw new ApiError('forbidden', 'The key, sign-in or role that was to open this tunnel has just been withdrawn.')
     }
@@ -275,7 +210,7 @@ export class Tunnels implements TunnelIndex {
     await this.#requireAgent(teamId, agentId)
     const chosen =
       sessionId === undefined ? this.#open.ofAgent(teamId, agentId) : [this.find(teamId, agentId, sessionId)]
-    for (const tunnel of chosen) await this.#close(tunnel, 'closed', actorOf(caller))
+    for (const tunnel of chosen) await this.#live.close(tunnel, 'closed', actorOf(caller))
   }
 
   /** Changes how long a tunnel may go unused, and with `extend` counts that from now. Throws `not_found`. */
@@ -322,7 +257,7 @@ export class Tunnels implements TunnelIndex {
     await this.#requireAgent(teamId, agentId)
     const { store, secret, log, now } = this.#options
     const { facts } = this.find(teamId, agentId, sessionId)
-    const keys = newKeys()
+    const keys = newTunnelKeys()
     const secrets = secretsOf(secret, sessionId, keys)
     const at = now()
     const isReplaced = await store.transaction(async (sql) => {
@@ -332,27 +267,14 @@ export class Tunnels implements TunnelIndex {
     })
     const before = this.find(teamId, agentId, sessionId)
     if (!isReplaced) throw new ApiError('conflict', 'The tunnel has just been revoked by another call.')
-    const tunnel = new OpenTunnel(
-      { ...before.facts, ...secrets, token: keys.token, visitSecret: this.#visitSecret(sessionId, keys.token) },
-      { bytesIn: before.bytesIn, bytesOut: before.bytesOut, lastActivityAt: at },
-    )
-    // Found no more, then ended: nobody gets in between.
-    this.#open.add(tunnel)
-    before.close()
+    const tunnel = this.#live.replace(before, secrets, keys.token, at)
     log.info({ session_id: sessionId, team_id: teamId, agent_id: agentId }, 'tunnel.revoked')
     return openedView(tunnel, keys.adminToken, this.#options.edge(), now())
   }
 
   /** Ends every visit and writes the last figures down; the tunnels stay open in the store. */
-  async stop(): Promise<void> {
-    for (const release of this.#releases.splice(0)) release()
-    await this.#sweeping
-    const open = this.#open.all()
-    for (const tunnel of open) tunnel.close()
-    for (const release of this.#holds.values()) release()
-    await this.#noteUse(open, this.#options.now())
-    this.#open.clear()
-    this.#holds.clear()
+  stop(): Promise<void> {
+    return this.#live.stop()
   }
 
   async #requireAgent(teamId: string, agentId: string): Promise<void> {
@@ -360,153 +282,4 @@ export class Tunnels implements TunnelIndex {
     if (await agentExists(this.#options.store, teamId, agentId)) return
     throw new ApiError('not_found', 'There is no such agent in this team.')
   }
-
-  /** What the visit cookie holds: whoever has it knows the token, and cannot tell it. */
-  #visitSecret(sessionId: string, token: string): string {
-    return createHmac('sha256', this.#visitKey).update(sessionId).update(token).digest('base64url')
-  }
-
-  #add(record: TunnelRecord, token: string): OpenTunnel {
-    const { sessionId, teamId, agentId } = record
-    const tunnel = new OpenTunnel({ ...record, token, visitSecret: this.#visitSecret(sessionId, token) }, record)
-    this.#open.add(tunnel)
-    // That of a task is no reason to keep the machine from its other slots: it ends with the task.
-    if (record.taskId === null) {
-      this.#holds.set(sessionId, this.#options.agents.holdTunnel(teamId, agentId, sessionId))
-    }
-    return tunnel
-  }
-
-  #restore(record: TunnelRecord): void {
-    const token = this.#options.secret.open('tunnel-token', record.sessionId, record.tokenSealed)
-    // With another secret file its address cannot be shown, nor its cookie checked: it has to be opened again.
-    if (token === undefined) this.#options.log.warn({ session_id: record.sessionId }, 'tunnel.unreadable')
-    else this.#add(record, token)
-  }
-
-  #listen(): void {
-    const { bus } = this.#options
-    const ring = (): void => void this.#sweepNow()
-    const timer = setInterval(ring, SWEEP_MS)
-    timer.unref()
-    this.#releases.push(
-      () => clearInterval(timer),
-      bus.subscribe('credential.revoked', ring),
-      bus.subscribe('session.revoked', ring),
-      bus.subscribe('member.removed', ring),
-      bus.subscribe('team.deleted', ring),
-      bus.subscribe('tunnel.closed', ring),
-    )
-  }
-
-  /** Looks once, at a time after this call. Never rejects: what fails now is looked at again a second later. */
-  #sweepNow(): Promise<void> {
-    this.#sweepAgain = true
-    this.#sweeping ??= this.#sweepWhileRung().finally(() => {
-      this.#sweeping = undefined
-    })
-    return this.#sweeping
-  }
-
-  async #sweepWhileRung(): Promise<void> {
-    while (this.#sweepAgain) {
-      this.#sweepAgain = false
-      try {
-        await this.#sweep()
-      } catch (error) {
-        this.#options.log.warn({ error }, 'tunnel.sweep_failed')
-      }
-    }
-  }
-
-  async #sweep(): Promise<void> {
-    const now = this.#options.now()
-    // Taken before the store is asked: a tunnel opened meanwhile is not among the answers.
-    const open = this.#open.all()
-    for (const closing of [...this.#unwritten]) await this.#writeClosed(closing)
-    if (open.length === 0) return
-    const inForce = await tunnelsInForce(this.#options.store, now)
-    for (const tunnel of open) {
-      if (!inForce.has(tunnel.facts.sessionId)) await this.#close(tunnel, 'revoked', 'server')
-      else if (now > tunnel.expiresAt(now)) await this.#close(tunnel, 'idle', 'server')
-    }
-    if (now - this.#notedAt < NOTE_MS) return
-    this.#notedAt = now
-    await this.#noteUse(
-      this.#open.all().filter((tunnel) => tunnel.seenAt(now) > now - NOTE_MS),
-      now,
-    )
-  }
-
-  async #close(tunnel: OpenTunnel, cause: CloseCause, actor: string): Promise<void> {
-    const { sessionId } = tunnel.facts
-    // Out of reach first, then ended, then written down: no visitor gets in between.
-    if (!this.#open.remove(tunnel)) return
-    tunnel.close()
-    this.#holds.get(sessionId)?.()
-    this.#holds.delete(sessionId)
-    if (tunnel.facts.edgePort !== null) this.#options.portDoors.release(tunnel.facts.edgePort)
-    const closing = { tunnel, cause, actor, at: this.#options.now() }
-    this.#unwritten.add(closing)
-    await this.#writeClosed(closing)
-  }
-
-  async #writeClosed(closing: Closing): Promise<void> {
-    const { tunnel, cause, actor, at } = closing
-    const { sessionId, teamId, agentId } = tunnel.facts
-    const { store, log, bus } = this.#options
-    await store.transaction(async (sql) => {
-      if (!(await closeTunnel(sql, useOf(tunnel, at), at))) return
-      await appendAudit(sql, auditOf(tunnel.facts, at, actor, 'tunnel.closed', { agent_id: agentId, cause }))
-    })
-    if (!this.#unwritten.delete(closing)) return
-    log.info({ session_id: sessionId, team_id: teamId, agent_id: agentId, cause }, 'tunnel.closed')
-    bus.publish('tunnel.closed', { sessionId })
-  }
-
-  async #noteUse(tunnels: readonly OpenTunnel[], now: number): Promise<void> {
-    for (const tunnel of tunnels) await noteTunnelUse(this.#options.store, useOf(tunnel, now))
-  }
-}
-
-function hashOf(secret: string): string {
-  return hash('sha256', secret, 'hex')
-}
-
-function newKeys(): TunnelKeys {
-  return {
-    token: randomBytes(TOKEN_BYTES).toString('base64url'),
-    adminToken: randomBytes(TOKEN_BYTES).toString('base64url'),
-    label: randomBytes(LABEL_BYTES).toString('hex'),
-  }
-}
-
-/** What of the keys is stored. */
-function secretsOf(secret: ServerSecret, sessionId: string, { token, adminToken, label }: TunnelKeys): TunnelSecrets {
-  return {
-    tokenHash: hashOf(token),
-    tokenSealed: secret.seal('tunnel-token', sessionId, token),
-    adminTokenHash: hashOf(adminToken),
-    label,
-  }
-}
-
-function useOf(tunnel: OpenTunnel, now: number): TunnelUse {
-  const { facts, activity, bytesIn, bytesOut } = tunnel
-  return { sessionId: facts.sessionId, lastActivityAt: activity.lastUsedAt(now), bytesIn, bytesOut }
-}
-
-/** Who did something, as audit records name them. */
-export function actorOf(caller: TunnelCaller): string {
-  return caller.credentialId === undefined ? `user:${caller.userId}` : `credential:${caller.credentialId}`
-}
-
-function auditOf(
-  { sessionId, teamId }: { sessionId: string; teamId: string },
-  at: number,
-  actor: string,
-  action: string,
-  detail: Record<string, string | number | boolean>,
-) {
-  return { id: uuidv7(), teamId, at, actor, action, subject: sessionId, detail }
 }
