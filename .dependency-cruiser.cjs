@@ -61,6 +61,12 @@ module.exports = {
       from: { path: '^packages/server/src/', pathNot: '^packages/server/src/store/' },
       to: { path: '(node_modules/(kysely|pg)/|^node:sqlite$|^sqlite$)' },
     },
+    {
+      name: 'messages-know-no-tunnels',
+      severity: 'error',
+      from: { path: '^packages/server/src/tunnels/http/' },
+      to: { path: '^packages/server/src/tunnels/(?!http/)' },
+    },
     ...packageRules,
     ...stepRules,
   ],

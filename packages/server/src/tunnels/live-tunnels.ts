@@ -14,8 +14,8 @@ import {
   type TunnelUse,
   tunnelsInForce,
 } from '../store/tunnels.ts'
+import type { PortDoors } from './doors/port-doors.ts'
 import { OpenTunnel } from './open-tunnel.ts'
-import type { PortDoors } from './port-doors.ts'
 import { auditOf } from './tunnel-audit.ts'
 import { openToken, visitSecretOf } from './tunnel-keys.ts'
 import { TunnelSet } from './tunnel-set.ts'

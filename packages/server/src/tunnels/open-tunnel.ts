@@ -1,10 +1,10 @@
 import type { HostPolicy, PathMode, TunnelProfile } from '@cyberun/api'
 import { Activity } from './activity.ts'
-import type { LocalTarget } from './door.ts'
-import { localTarget } from './door.ts'
-import type { Inspector } from './inspector.ts'
+import type { LocalTarget } from './http/door.ts'
+import { localTarget } from './http/door.ts'
+import type { Refusal } from './http/refusal.ts'
+import type { Inspector } from './inspector/inspector.ts'
 import { Presence, type Viewer } from './presence.ts'
-import type { Refusal } from './refusal.ts'
 import { OpenVisits, TunnelConnections } from './visitor-limits.ts'
 
 /** One visitor's use of a tunnel: a request being answered, a WebSocket, a TCP connection. */

@@ -1,6 +1,6 @@
 import type { HostPolicy, TunnelProfile } from '@cyberun/api'
 import type { AgentPath } from '../routing/routing.ts'
-import { firstOf } from './fields.ts'
+import { firstOf } from './http/fields.ts'
 import { askService, type ServiceAnswer } from './service-question.ts'
 
 /** How a kind of service wants to be spoken to, and what it is known by. */

@@ -1,8 +1,8 @@
 import type { LinkStream, StreamEvents } from '@cyberun/link'
 import type { AgentPath } from '../routing/routing.ts'
-import { localTarget } from './door.ts'
-import { type Fields, formatHead } from './fields.ts'
-import { type ResponseHead, ResponseParser, type ResponseSink } from './response-parser.ts'
+import { localTarget } from './http/door.ts'
+import { type Fields, formatHead } from './http/fields.ts'
+import { type ResponseHead, ResponseParser, type ResponseSink } from './http/response-parser.ts'
 
 /** What a service said to one small question of ours. */
 export interface ServiceAnswer {

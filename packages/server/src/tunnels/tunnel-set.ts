@@ -1,4 +1,4 @@
-import type { TunnelIndex } from './door-search.ts'
+import type { TunnelIndex } from './doors/door-search.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 
 /** The open tunnels of this server, by everything they are found with. */

@@ -1,6 +1,6 @@
 import type { OpenedTunnel, TunnelView } from '@cyberun/api'
+import { doorOutlook, type EdgeAddress } from './doors/path-pages.ts'
 import type { OpenTunnel, TunnelFacts } from './open-tunnel.ts'
-import { doorOutlook, type EdgeAddress } from './path-pages.ts'
 
 /** How an open tunnel is shown to whoever manages it. */
 

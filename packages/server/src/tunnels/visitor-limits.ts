@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { RateLimit } from '@cyberun/protocol'
 import { LRUCache } from 'lru-cache'
 import { addressKey } from '../identity/limits.ts'
-import { Refusal } from './refusal.ts'
+import { Refusal } from './http/refusal.ts'
 
 /**
  * What one visitor, and all of one tunnel, may have under way. Chosen so that nobody at work meets them: a browser has six

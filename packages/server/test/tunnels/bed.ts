@@ -4,10 +4,10 @@ import type { AddressInfo, Socket } from 'node:net'
 import { acceptLink, dialAndRelay, dialLink, type Link } from '@cyberun/link'
 import { createLog } from '@cyberun/link/log'
 import type { Routing } from '../../src/routing/routing.ts'
-import { type Edge, type EdgeOptions, startEdge } from '../../src/tunnels/edge.ts'
+import type { EdgeAddress } from '../../src/tunnels/doors/path-pages.ts'
+import { PortDoors } from '../../src/tunnels/doors/port-doors.ts'
+import { type Edge, type EdgeOptions, startEdge } from '../../src/tunnels/edge/edge.ts'
 import { OpenTunnel, type TunnelFacts } from '../../src/tunnels/open-tunnel.ts'
-import type { EdgeAddress } from '../../src/tunnels/path-pages.ts'
-import { PortDoors } from '../../src/tunnels/port-doors.ts'
 import { createVisitorAddress } from '../../src/visitor-address.ts'
 
 /** An edge, and a link to an "agent" that dials whatever port a stream names: real sockets, no store, no keys. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { cookieToService, setCookieToVisitor, visitCookieName } from '../../src/tunnels/cookies.ts'
-import { type DoorTunnel, hostDoor, pathDoor, portDoor } from '../../src/tunnels/door.ts'
+import { cookieToService, setCookieToVisitor, visitCookieName } from '../../src/tunnels/http/cookies.ts'
+import { type DoorTunnel, hostDoor, pathDoor, portDoor } from '../../src/tunnels/http/door.ts'
 
 const LABEL = 'a'.repeat(32)
 const OTHER = 'b'.repeat(32)

@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { ACTIVITY_LIMITS } from '../../src/tunnels/activity.ts'
+import { POOL_LIMITS } from '../../src/tunnels/edge/upstream-pool.ts'
+import { CONNECTION_LIMITS } from '../../src/tunnels/edge/visitor-connection.ts'
+import { REFUSAL_STATUS } from '../../src/tunnels/http/refusal.ts'
+import { REQUEST_LIMITS } from '../../src/tunnels/http/request-parser.ts'
+import { RESPONSE_LIMITS } from '../../src/tunnels/http/response-parser.ts'
 import { PRESENCE_LIMITS } from '../../src/tunnels/presence.ts'
 import { PROFILES } from '../../src/tunnels/profiles.ts'
-import { REFUSAL_STATUS } from '../../src/tunnels/refusal.ts'
-import { REQUEST_LIMITS } from '../../src/tunnels/request-parser.ts'
-import { RESPONSE_LIMITS } from '../../src/tunnels/response-parser.ts'
-import { POOL_LIMITS } from '../../src/tunnels/upstream-pool.ts'
-import { CONNECTION_LIMITS } from '../../src/tunnels/visitor-connection.ts'
 import { VISITOR_LIMITS } from '../../src/tunnels/visitor-limits.ts'
 
 const page = readFileSync(new URL('../../../../docs/tunnels.md', import.meta.url), 'utf8')

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { FrameCounter } from '../../src/tunnels/frame-counter.ts'
+import { FrameCounter } from '../../src/tunnels/inspector/frame-counter.ts'
 
 interface Frame {
   opcode: number

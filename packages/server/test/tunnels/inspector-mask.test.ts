@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isMasked, maskFields, maskPath } from '../../src/tunnels/inspector-mask.ts'
+import { isMasked, maskFields, maskPath } from '../../src/tunnels/inspector/inspector-mask.ts'
 
 const JWT = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl'
 const KEY = `sk-${'a1B2'.repeat(12)}`

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { INSPECTOR_LIMITS, Inspector } from '../../src/tunnels/inspector.ts'
+import { INSPECTOR_LIMITS, Inspector } from '../../src/tunnels/inspector/inspector.ts'
 
 /** An inspector on a clock that only the test moves. */
 function inspectorAt(settings: { isBodyKept?: boolean; roundTripMs?: number } = {}) {

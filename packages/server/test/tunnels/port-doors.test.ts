@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer as createHttpServer, type IncomingMessage, request } from 'node:http'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { PortDoors } from '../../src/tunnels/port-doors.ts'
+import { PortDoors } from '../../src/tunnels/doors/port-doors.ts'
 import { SILENT, startBed } from './bed.ts'
 
 let stack: AsyncDisposableStack

@@ -2,14 +2,14 @@ import { createServer, type IncomingMessage } from 'node:http'
 import { duplexPair } from 'node:stream'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { valuesOf } from '../../src/tunnels/fields.ts'
+import { valuesOf } from '../../src/tunnels/http/fields.ts'
 import {
   REQUEST_LIMITS,
   type RequestBody,
   RequestFault,
   type RequestHead,
   RequestParser,
-} from '../../src/tunnels/request-parser.ts'
+} from '../../src/tunnels/http/request-parser.ts'
 
 interface Read {
   line: string

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { RESPONSE_LIMITS, ResponseFault, ResponseParser } from '../../src/tunnels/response-parser.ts'
+import { RESPONSE_LIMITS, ResponseFault, ResponseParser } from '../../src/tunnels/http/response-parser.ts'
 
 interface Read {
   interim: { status: number; fields: string[] }[]

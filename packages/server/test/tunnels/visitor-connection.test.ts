@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
-import { CONNECTION_LIMITS } from '../../src/tunnels/visitor-connection.ts'
+import { CONNECTION_LIMITS } from '../../src/tunnels/edge/visitor-connection.ts'
 import { type Bed, startBed } from './bed.ts'
 
 const { headMs, keepAliveMs, stalledMs } = CONNECTION_LIMITS

@@ -1,13 +1,13 @@
-import { cookieValues, visitCookieName } from './cookies.ts'
-import { type Door, pathDoor } from './door.ts'
+import { cookieValues, visitCookieName } from '../http/cookies.ts'
+import { type Door, pathDoor } from '../http/door.ts'
+import { firstOf, valuesOf } from '../http/fields.ts'
+import { type OwnAnswer, redirectAnswer } from '../http/pages.ts'
+import { pathUnder } from '../http/references.ts'
+import type { CheckedRequest } from '../http/request-checks.ts'
+import { splitTunnelPath } from '../http/target.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
 import type { Arrival, DoorSettings, Routed, TunnelIndex } from './door-search.ts'
 import { sameSecret, visitCookie } from './entering.ts'
-import { firstOf, valuesOf } from './fields.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
-import { type OwnAnswer, redirectAnswer } from './pages.ts'
-import { pathUnder } from './references.ts'
-import type { CheckedRequest } from './request-checks.ts'
-import { splitTunnelPath } from './target.ts'
 
 /**
  * Requests that escaped their tunnel: a page below `/tunnel/<token>/` that asks for `/x` means the tunnel's `/x`. They

@@ -1,14 +1,14 @@
 import { timingSafeEqual } from 'node:crypto'
-import { cookieValues, visitCookieName } from './cookies.ts'
-import type { Door } from './door.ts'
+import { cookieValues, visitCookieName } from '../http/cookies.ts'
+import type { Door } from '../http/door.ts'
+import { valuesOf } from '../http/fields.ts'
+import { type OwnAnswer, redirectAnswer } from '../http/pages.ts'
+import { Refusal } from '../http/refusal.ts'
+import type { CheckedRequest } from '../http/request-checks.ts'
+import { TOKEN_FIELD } from '../http/request-head.ts'
+import { climbsOut, splitTunnelPath, withSlash } from '../http/target.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
 import type { Routed } from './door-search.ts'
-import { valuesOf } from './fields.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
-import { type OwnAnswer, redirectAnswer } from './pages.ts'
-import { Refusal } from './refusal.ts'
-import type { CheckedRequest } from './request-checks.ts'
-import { TOKEN_FIELD } from './request-head.ts'
-import { climbsOut, splitTunnelPath, withSlash } from './target.ts'
 
 /** How visitors show, at doors with an origin of the tunnel's own, that they were given its address. */
 

@@ -1,4 +1,4 @@
-import type { Fields } from './fields.ts'
+import type { Fields } from '../http/fields.ts'
 import type { InspectedRequest } from './inspector.ts'
 import { isMasked, maskPath } from './inspector-mask.ts'
 

@@ -1,7 +1,7 @@
-import { AgentUnreachableError, type Routing } from '../routing/routing.ts'
-import { agentOffline, lossRefusal } from './losses.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
-import type { Refusal } from './refusal.ts'
+import { AgentUnreachableError, type Routing } from '../../routing/routing.ts'
+import { agentOffline, lossRefusal } from '../http/losses.ts'
+import type { Refusal } from '../http/refusal.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
 import { Upstream, type UpstreamOwner } from './upstream.ts'
 
 /** Bounds of one tunnel's connections to its service. */

@@ -1,5 +1,5 @@
 import type { PumpSocket } from '@cyberun/link'
-import { type Fields, formatHead } from './fields.ts'
+import { type Fields, formatHead } from '../http/fields.ts'
 
 /** Pieces up to this size are copied, so that one write takes them with what stands before. */
 const COPIED_BYTES = 8 * 1024

@@ -1,8 +1,8 @@
 import type { Chunk, LinkStream, StreamEvents } from '@cyberun/link'
 import type { ResetCode } from '@cyberun/protocol'
+import { type Awaited, ResponseFault, ResponseParser, type ResponseSink } from '../http/response-parser.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
 import type { KeptPiece, PieceOwner } from './answer-writer.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
-import { type Awaited, ResponseFault, ResponseParser, type ResponseSink } from './response-parser.ts'
 
 /** Why a connection to a service ended before its answer did. */
 export type UpstreamLoss =

@@ -2,12 +2,18 @@ import { STATUS_CODES } from 'node:http'
 import { type Chunk, type PumpEvents, type PumpSocket, SocketChunk } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { ByteLender } from '@cyberun/protocol'
+import type { Fields } from '../http/fields.ts'
+import { type OwnAnswer, refusalAnswer } from '../http/pages.ts'
+import { Refusal } from '../http/refusal.ts'
+import {
+  type RequestBody,
+  RequestFault,
+  type RequestHead,
+  RequestParser,
+  type RequestSink,
+} from '../http/request-parser.ts'
+import { SectionBytes } from '../http/section-bytes.ts'
 import { type Afterwards, AnswerWriter, type PieceOwner } from './answer-writer.ts'
-import type { Fields } from './fields.ts'
-import { type OwnAnswer, refusalAnswer } from './pages.ts'
-import { Refusal } from './refusal.ts'
-import { type RequestBody, RequestFault, type RequestHead, RequestParser, type RequestSink } from './request-parser.ts'
-import { SectionBytes } from './section-bytes.ts'
 
 /** How long a visitor may keep us waiting, and what it may send before it is its turn. */
 export const CONNECTION_LIMITS = {

@@ -1,8 +1,8 @@
-import type { Door } from './door.ts'
-import { valuesOf } from './fields.ts'
-import { Refusal } from './refusal.ts'
-import type { CheckedRequest } from './request-checks.ts'
-import { isOwnOrigin } from './request-head.ts'
+import type { Door } from '../http/door.ts'
+import { valuesOf } from '../http/fields.ts'
+import { Refusal } from '../http/refusal.ts'
+import type { CheckedRequest } from '../http/request-checks.ts'
+import { isOwnOrigin } from '../http/request-head.ts'
 
 /** RFC 9110, section 9.2.1. */
 const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])

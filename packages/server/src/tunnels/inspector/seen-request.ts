@@ -1,6 +1,6 @@
-import type { SeenRequest } from './activity.ts'
-import { type Fields, firstOf } from './fields.ts'
-import type { ResponseHead } from './response-parser.ts'
+import type { SeenRequest } from '../activity.ts'
+import { type Fields, firstOf } from '../http/fields.ts'
+import type { ResponseHead } from '../http/response-parser.ts'
 
 /** What a request shows of who makes it (Fetch Metadata Request Headers, W3C). `path` is the service's. */
 export function seenRequest({ method, fields }: { method: string; fields: Fields }, path: string): SeenRequest {

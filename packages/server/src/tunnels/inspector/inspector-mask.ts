@@ -1,4 +1,4 @@
-import type { Fields } from './fields.ts'
+import type { Fields } from '../http/fields.ts'
 
 /**
  * What the inspector shows instead of secrets. A secret is known by the name it goes under, or by how it begins: what

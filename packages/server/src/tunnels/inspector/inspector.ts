@@ -1,6 +1,6 @@
-import type { Fields } from './fields.ts'
+import type { Fields } from '../http/fields.ts'
+import type { RefusalCode } from '../http/refusal.ts'
 import { FrameCounter } from './frame-counter.ts'
-import type { RefusalCode } from './refusal.ts'
 
 /** Bounds of one tunnel's inspector. */
 export const INSPECTOR_LIMITS = {

@@ -1,13 +1,13 @@
 import { ApiError } from '@cyberun/api'
-import type { Routing } from '../routing/routing.ts'
-import { type Fields, firstOf, formatHead } from './fields.ts'
+import type { Routing } from '../../routing/routing.ts'
+import type { Upstream, UpstreamLoss, UpstreamUser } from '../edge/upstream.ts'
+import { UpstreamPool } from '../edge/upstream-pool.ts'
+import { type Fields, firstOf, formatHead } from '../http/fields.ts'
+import { lossRefusal } from '../http/losses.ts'
+import { Refusal } from '../http/refusal.ts'
+import type { ResponseHead } from '../http/response-parser.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
 import type { InspectedRequest, Inspector } from './inspector.ts'
-import { lossRefusal } from './losses.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
-import { Refusal } from './refusal.ts'
-import type { ResponseHead } from './response-parser.ts'
-import type { Upstream, UpstreamLoss, UpstreamUser } from './upstream.ts'
-import { UpstreamPool } from './upstream-pool.ts'
 
 /** How much of an answer is awaited before the status alone is told; a stream of events has no end. */
 export const REPLAY_LIMITS = { ms: 20_000, bytes: 64 * 1024 * 1024 } as const

@@ -1,7 +1,7 @@
 import { type LinkStream, type PumpSocket, type RelayOptions, type RelayResult, relaySocket } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
-import type { InspectedRequest } from './inspector.ts'
-import type { OpenTunnel, Visit } from './open-tunnel.ts'
+import type { InspectedRequest } from '../inspector/inspector.ts'
+import type { OpenTunnel, Visit } from '../open-tunnel.ts'
 
 export interface RelayContext {
   tunnel: OpenTunnel

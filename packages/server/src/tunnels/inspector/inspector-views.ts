@@ -1,5 +1,5 @@
 import type { InspectedDetail, InspectedRequest as InspectedView } from '@cyberun/api'
-import type { Fields } from './fields.ts'
+import type { Fields } from '../http/fields.ts'
 import type { InspectedRequest, InspectedSocket, KeptBody, Timing } from './inspector.ts'
 import { asCurl } from './inspector-curl.ts'
 import { maskFields, maskPath } from './inspector-mask.ts'

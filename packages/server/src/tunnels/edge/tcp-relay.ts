@@ -1,9 +1,9 @@
 import { acceptWebSocket, type LinkStream, type PumpSocket, relayWebSocket, type UpgradeHead } from '@cyberun/link'
 import { StreamResetError } from '@cyberun/protocol'
-import { AgentUnreachableError, type Routing } from '../routing/routing.ts'
-import { agentOffline, lossRefusal } from './losses.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
-import type { Refusal } from './refusal.ts'
+import { AgentUnreachableError, type Routing } from '../../routing/routing.ts'
+import { agentOffline, lossRefusal } from '../http/losses.ts'
+import type { Refusal } from '../http/refusal.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
 import { type RelayContext, relayVisit } from './socket-relay.ts'
 
 /**

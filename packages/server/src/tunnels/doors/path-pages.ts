@@ -1,7 +1,7 @@
-import type { DoorPlace } from './door.ts'
+import type { DoorPlace } from '../http/door.ts'
+import { type HostName, isLoopback, parseHost } from '../http/target.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
 import type { DoorSettings, PathPages } from './door-search.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
-import { type HostName, isLoopback, parseHost } from './target.ts'
 
 /** Where a browser that came to `place` finds an origin of the tunnel's own: the host door's, else the port door's. */
 export function pageOrigin(

@@ -1,9 +1,9 @@
 import { createHmac, randomBytes } from 'node:crypto'
-import type { Door } from './door.ts'
-import { firstOf, valuesOf } from './fields.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
-import { noticePage, type OwnAnswer, redirectAnswer } from './pages.ts'
-import type { CheckedRequest } from './request-checks.ts'
+import type { Door } from '../http/door.ts'
+import { firstOf, valuesOf } from '../http/fields.ts'
+import { noticePage, type OwnAnswer, redirectAnswer } from '../http/pages.ts'
+import type { CheckedRequest } from '../http/request-checks.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
 
 /** Sent by clients that want no notice; any value but an empty one will do. */
 export const SKIP_NOTICE_FIELD = 'cyberun-skip-notice'

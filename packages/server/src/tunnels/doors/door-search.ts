@@ -1,5 +1,5 @@
-import type { Door, DoorPlace } from './door.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
+import type { Door, DoorPlace } from '../http/door.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
 
 /** What the search for a request's tunnel takes and gives. */
 

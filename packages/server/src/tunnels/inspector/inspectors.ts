@@ -9,16 +9,16 @@ import {
 } from '@cyberun/api'
 import type { Log } from '@cyberun/link/log'
 import { uuidv7 } from 'uuidv7'
-import type { Agents } from '../agents/types.ts'
-import type { Routing } from '../routing/routing.ts'
-import { appendAudit } from '../store/audit.ts'
-import type { Store } from '../store/store.ts'
+import type { Agents } from '../../agents/types.ts'
+import type { Routing } from '../../routing/routing.ts'
+import { appendAudit } from '../../store/audit.ts'
+import type { Store } from '../../store/store.ts'
+import type { OpenTunnel } from '../open-tunnel.ts'
+import { actorOf, type TunnelCaller } from '../tunnel-audit.ts'
+import type { Tunnels } from '../tunnels.ts'
 import { INSPECTOR_LIMITS, Inspector, type InspectorClock } from './inspector.ts'
 import { replay } from './inspector-replay.ts'
 import { inspectedDetail, inspectedView } from './inspector-views.ts'
-import type { OpenTunnel } from './open-tunnel.ts'
-import { actorOf, type TunnelCaller } from './tunnel-audit.ts'
-import type { Tunnels } from './tunnels.ts'
 
 /** Inspectors that are on at the same time, each of up to `INSPECTOR_LIMITS.bytes`. */
 export const INSPECTORS_LIMITS = { team: 8, server: 32, replaysAtOnce: 4 } as const
