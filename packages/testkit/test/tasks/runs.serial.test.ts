@@ -14,8 +14,8 @@ import { residentBytes } from '../../src/procfs.ts'
 /** Real runs by a real agent, each process its own, and killed as machines kill them. */
 
 const AGENT_ID = 'runs-agent'
-/** Prints a line each 20 ms until it may end, and says where it is by its process id. */
-const COUNT = `echo $$ > "$0/pid.$$"; n=0
+/** Prints a line each 20 ms until it may end, whether or not anybody reads, and says where it is by its process id. */
+const COUNT = `trap "" PIPE; echo $$ > "$0/pid.$$"; n=0
 while [ ! -e "$0/end" ]; do n=$((n+1)); echo "line $n"; echo "$n" > "$0/count"; sleep 0.02; done
 echo "$n" > lines.txt`
 /** Ignores every polite signal, and writes down when the first came; so does a child that left its group. */
