@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 
-/** A secret of 256 random bits that we hand out once: refresh tokens, invitations, device codes. */
+/** A secret of 256 random bits that we hand out: refresh tokens, invitations, device codes, tunnel tokens. */
 export function newSecret(): string {
   return randomBytes(32).toString('base64url')
 }

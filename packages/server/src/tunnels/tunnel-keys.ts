@@ -1,8 +1,8 @@
-import { createHmac, hash, randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
+import { hashSecret, newSecret } from '../identity/secrets.ts'
 import type { ServerSecret } from '../store/server-secret.ts'
 import type { TunnelSecrets } from '../store/tunnels.ts'
 
-const TOKEN_BYTES = 32
 /** A DNS label has at most 63 characters. */
 const LABEL_BYTES = 16
 
@@ -15,8 +15,8 @@ export interface TunnelKeys {
 
 export function newTunnelKeys(): TunnelKeys {
   return {
-    token: randomBytes(TOKEN_BYTES).toString('base64url'),
-    adminToken: randomBytes(TOKEN_BYTES).toString('base64url'),
+    token: newSecret(),
+    adminToken: newSecret(),
     label: randomBytes(LABEL_BYTES).toString('hex'),
   }
 }
@@ -28,9 +28,9 @@ export function secretsOf(
   { token, adminToken, label }: TunnelKeys,
 ): TunnelSecrets {
   return {
-    tokenHash: hashOf(token),
+    tokenHash: hashSecret(token),
     tokenSealed: secret.seal('tunnel-token', sessionId, token),
-    adminTokenHash: hashOf(adminToken),
+    adminTokenHash: hashSecret(adminToken),
     label,
   }
 }
@@ -43,9 +43,4 @@ export function openToken(secret: ServerSecret, sessionId: string, sealed: strin
 /** What the visit cookie holds: whoever has it knows the token, and cannot tell it. */
 export function visitSecretOf(key: Buffer, sessionId: string, token: string): string {
   return createHmac('sha256', key).update(sessionId).update(token).digest('base64url')
-}
-
-/** As tokens are stored: SHA-256, hex. */
-export function hashOf(token: string): string {
-  return hash('sha256', token, 'hex')
 }

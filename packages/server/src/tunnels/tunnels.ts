@@ -1,6 +1,7 @@
 import type { ExtendedTunnel, ExtendTunnelBody, OpenedTunnel, OpenTunnelBody, TunnelListAnswer } from '@cyberun/api'
 import { ApiError } from '@cyberun/api'
 import { uuidv7 } from 'uuidv7'
+import { hashSecret } from '../identity/secrets.ts'
 import type { Attempt } from '../model/attempt.ts'
 import type { Routing } from '../routing/routing.ts'
 import { agentExists } from '../store/agents.ts'
@@ -14,7 +15,7 @@ import { LiveTunnels, type LiveTunnelsOptions, type TaskCloseCause } from './liv
 import type { OpenTunnel } from './open-tunnel.ts'
 import { checkService } from './service-check.ts'
 import { actorOf, auditOf, type TunnelCaller } from './tunnel-audit.ts'
-import { hashOf, newTunnelKeys, secretsOf } from './tunnel-keys.ts'
+import { newTunnelKeys, secretsOf } from './tunnel-keys.ts'
 import type { TunnelSet } from './tunnel-set.ts'
 import { openedView, tunnelUrl, tunnelView } from './tunnel-view.ts'
 
@@ -261,7 +262,7 @@ export class Tunnels implements TunnelIndex {
     const secrets = secretsOf(secret, sessionId, keys)
     const at = now()
     const isReplaced = await store.transaction(async (sql) => {
-      if (!(await replaceTunnelSecrets(sql, sessionId, hashOf(facts.token), secrets))) return false
+      if (!(await replaceTunnelSecrets(sql, sessionId, hashSecret(facts.token), secrets))) return false
       await appendAudit(sql, auditOf(facts, at, actorOf(caller), 'tunnel.revoked', { agent_id: agentId }))
       return true
     })

@@ -1,4 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto'
+import { cookieValues } from '../http/cookies.ts'
 import type { Door } from '../http/door.ts'
 import { firstOf, valuesOf } from '../http/fields.ts'
 import { noticePage, type OwnAnswer, redirectAnswer } from '../http/pages.ts'
@@ -28,7 +29,7 @@ export function visitorNotice(
 ): OwnAnswer | undefined {
   if (!isFirstPage(request) || (firstOf(request.fields, SKIP_NOTICE_FIELD) ?? '') !== '') return undefined
   const name = cookieName(tunnel, door, isSecure)
-  const sent = cookiesNamed(request, name)
+  const sent = valuesOf(request.fields, 'cookie').flatMap((cookie) => cookieValues(cookie, name))
   const seen = seenMark(tunnel)
   if (sent.includes(seen)) return undefined
   const attributes = `Path=${door.prefix}/; HttpOnly; SameSite=Lax${isSecure ? '; Secure' : ''}`
@@ -66,13 +67,6 @@ function seenMark(tunnel: OpenTunnel): string {
     .update('notice')
     .digest('hex')
     .slice(0, 2 * NONCE_BYTES)
-}
-
-function cookiesNamed({ fields }: CheckedRequest, name: string): string[] {
-  return valuesOf(fields, 'cookie')
-    .flatMap((line) => line.split(';'))
-    .map((pair) => pair.trim())
-    .flatMap((pair) => (pair.startsWith(`${name}=`) ? [pair.slice(name.length + 1)] : []))
 }
 
 /** A path without our parameter, which is always the last one; and its value. */
