@@ -1,5 +1,5 @@
-import type { DoorFactory } from './http-suite/visitor.ts'
-import type { Installation } from './installation.ts'
+import type { DoorFactory, OpenDoor, Visitor } from './http-suite/visitor.ts'
+import type { Installation, TunnelWishes } from './installation.ts'
 
 /** A client that keeps no cookies shows the tunnel's token in this field at the host door. */
 const TOKEN_FIELD = 'Cyberun-Tunnel-Token'
@@ -41,51 +41,58 @@ export function localDoorOf(installation: () => Installation): DoorFactory {
   }
 }
 
-/**
- * The two doors of `installation` through which a client on this machine comes to a service. `tls` gives the authority
- * of the edge's certificate, PEM, when it has one.
- */
+export interface DoorsOptions {
+  /** The authority of the edge's certificate, PEM, when it has one. */
+  tls?: { ca: () => string }
+  /** What the tunnels are opened with besides. */
+  wishes?: Pick<TunnelWishes, 'host_policy' | 'path_mode'>
+}
+
+/** The two doors of `installation` through which a client on this machine comes to a service. */
 export function doorsOf(
   installation: () => Installation,
-  tls?: { ca: () => string },
+  { tls, wishes = {} }: DoorsOptions = {},
 ): { host: DoorFactory; path: DoorFactory } {
-  const over = tls === undefined ? '' : ' over TLS'
+  const keepsPath = wishes.path_mode === 'keep'
+  const preserves = wishes.host_policy === 'preserve'
+  const besides = `${tls ? ' over TLS' : ''}${keepsPath ? ', keeping the path' : ''}${preserves ? ', preserving the host' : ''}`
 
   const open = async (port: number) => {
     const { edgePort, openTunnel, closeTunnel } = installation()
-    const { sessionId, tunnelUrl, hostUrl = '' } = await openTunnel(port, 'http', UNASKED)
+    const { sessionId, tunnelUrl, hostUrl = '' } = await openTunnel(port, 'http', { ...UNASKED, ...wishes })
     const [, token = ''] = /\/tunnel\/([^/]+)\/$/.exec(tunnelUrl) ?? []
     const [, label = ''] = /^https?:\/\/([^.]+)\./.exec(hostUrl) ?? []
     const trust = tls && { ca: tls.ca() }
-    return { edgePort, token, trust, label, stop: () => closeTunnel(sessionId) }
+    const way = (where: Pick<Visitor, 'hostHeader' | 'pathPrefix' | 'extraHeaders'>): OpenDoor => ({
+      visitor: { ...trust, host: '127.0.0.1', port: edgePort, ...where },
+      service: {
+        hostHeader: preserves ? where.hostHeader : `localhost:${port}`,
+        pathPrefix: keepsPath ? `/tunnel/${token}` : '',
+      },
+      stop: () => closeTunnel(sessionId),
+    })
+    return { edgePort, token, label, way }
   }
+  const common = { parses: true, tls: tls !== undefined }
   return {
     host: {
-      name: `the host door${over}`,
-      parses: true,
-      tls: tls !== undefined,
+      ...common,
+      name: `the host door${besides}`,
       async start({ port }) {
-        const { edgePort, token, trust, label, stop } = await open(port)
-        const hostHeader = `${label}.localhost:${edgePort}`
-        const extraHeaders = [[TOKEN_FIELD, token]] as const
-        return {
-          visitor: { ...trust, host: '127.0.0.1', port: edgePort, hostHeader, pathPrefix: '', extraHeaders },
-          stop,
-        }
+        const { edgePort, token, label, way } = await open(port)
+        return way({
+          hostHeader: `${label}.localhost:${edgePort}`,
+          pathPrefix: keepsPath ? `/tunnel/${token}` : '',
+          extraHeaders: [[TOKEN_FIELD, token]],
+        })
       },
     },
     path: {
-      name: `the path door${over}`,
-      parses: true,
-      tls: tls !== undefined,
+      ...common,
+      name: `the path door${besides}`,
       async start({ port }) {
-        const { edgePort, token, trust, stop } = await open(port)
-        const hostHeader = `127.0.0.1:${edgePort}`
-        const pathPrefix = `/tunnel/${token}`
-        return {
-          visitor: { ...trust, host: '127.0.0.1', port: edgePort, hostHeader, pathPrefix, extraHeaders: [] },
-          stop,
-        }
+        const { edgePort, token, way } = await open(port)
+        return way({ hostHeader: `127.0.0.1:${edgePort}`, pathPrefix: `/tunnel/${token}`, extraHeaders: [] })
       },
     },
   }

@@ -33,6 +33,8 @@ export type HttpCase = ComparedCase | VerdictCase
 export interface Stage {
   readonly origin: ScriptedOrigin
   readonly visitor: Visitor
+  /** A visitor beside the service, who asks it by the names that it is asked by through the door. */
+  readonly direct: Visitor
   /** A new connection through the door, closed when the case is over. */
   connect(): Promise<VisitorConnection>
   /** The same to another place. */

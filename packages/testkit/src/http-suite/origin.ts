@@ -32,6 +32,7 @@ export class ScriptedOrigin {
   readonly #server: Server
   readonly #open = new Set<Socket>()
   readonly #readers: SocketReader[] = []
+  #basePath = ''
   #handler: RequestHandler = async () => {
     throw new Error('a request came while no handler was set')
   }
@@ -63,6 +64,14 @@ export class ScriptedOrigin {
     this.#handler = handler
   }
 
+  /**
+   * From now on it is a service that was started with `basePath`, without a slash at its end: handlers see targets
+   * without it, and a target outside it is a fault.
+   */
+  mount(basePath: string): void {
+    this.#basePath = basePath
+  }
+
   /** Ends every connection open now, as a service does that restarts. */
   dropConnections(): void {
     for (const socket of this.#open) socket.destroy()
@@ -89,10 +98,17 @@ export class ScriptedOrigin {
     socket.destroySoon()
   }
 
+  #below(target: string): string {
+    if (this.#basePath === '') return target
+    if (!target.startsWith(`${this.#basePath}/`)) throw new Error(`asked for ${target}, outside its base path`)
+    return target.slice(this.#basePath.length)
+  }
+
   /** False when the connection is done with. */
   async #serveOne(socket: Socket, reader: SocketReader): Promise<boolean> {
-    const head = await readRequestHead(reader)
-    if (!head) return false
+    const asked = await readRequestHead(reader)
+    if (!asked) return false
+    const head = { ...asked, target: this.#below(asked.target) }
     let bodyRead = false
     const write = (bytes: Bytes) => writeAll(socket, toBuffer(bytes))
     const request: ServedRequest = {

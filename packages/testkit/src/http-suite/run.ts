@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { CaseGroup, ComparedCase, HttpCase, Stage } from './cases.ts'
 import { comparableAnswer, comparableRequest } from './compare.ts'
 import { ScriptedOrigin } from './origin.ts'
-import { type DoorFactory, directDoor, type Visitor, VisitorConnection } from './visitor.ts'
+import { type DoorFactory, directDoor, type OpenDoor, type Visitor, VisitorConnection } from './visitor.ts'
 
 /** A case that waits longer than this for an answer has lost it. */
 const CASE_TIMEOUT_MS = 10_000
@@ -11,7 +11,7 @@ const CASE_TIMEOUT_MS = 10_000
 export function runCases(factory: DoorFactory, groups: readonly CaseGroup[]): void {
   describe(`HTTP through ${factory.name}`, () => {
     let origin: ScriptedOrigin
-    let door: Awaited<ReturnType<DoorFactory['start']>>
+    let door: OpenDoor
     let direct: Visitor
     const connections = new Set<VisitorConnection>()
 
@@ -20,12 +20,19 @@ export function runCases(factory: DoorFactory, groups: readonly CaseGroup[]): vo
       connections.add(connection)
       return connection
     }
-    const stageFor = (visitor: Visitor): Stage => ({ origin, visitor, connect: () => connectTo(visitor), connectTo })
+    const stageFor = (visitor: Visitor): Stage => ({
+      origin,
+      visitor,
+      direct,
+      connect: () => connectTo(visitor),
+      connectTo,
+    })
 
     beforeAll(async () => {
       origin = await ScriptedOrigin.listen()
       door = await factory.start(origin)
-      direct = (await directDoor.start(origin)).visitor
+      direct = { ...(await directDoor.start(origin)).visitor, ...door.service }
+      origin.mount(direct.pathPrefix)
     })
     afterEach(() => {
       for (const { socket } of connections) socket.destroy()

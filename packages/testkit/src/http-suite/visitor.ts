@@ -17,6 +17,17 @@ export interface Visitor {
   extraHeaders: readonly Field[]
 }
 
+/** What a service is asked by: by whom it is asked without the tunnel, too, so that both can be compared. */
+export type ServiceAddress = Pick<Visitor, 'hostHeader' | 'pathPrefix'>
+
+/** An open way to a service. */
+export interface OpenDoor {
+  visitor: Visitor
+  /** By what the service is asked through this door, where that is not its local address. */
+  service?: ServiceAddress
+  stop(): Promise<void>
+}
+
 /** A way to the service: directly, through a tunnel's host door, through its path door… */
 export interface DoorFactory {
   name: string
@@ -24,7 +35,7 @@ export interface DoorFactory {
   parses: boolean
   /** Whether its visitors speak TLS. */
   tls?: boolean
-  start(origin: { port: number }): Promise<{ visitor: Visitor; stop(): Promise<void> }>
+  start(origin: { port: number }): Promise<OpenDoor>
 }
 
 /** The way without any tunnel. */

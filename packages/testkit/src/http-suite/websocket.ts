@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { pattern } from './build.ts'
-import { type DoorFactory, schemeOf } from './visitor.ts'
+import { type DoorFactory, type OpenDoor, schemeOf } from './visitor.ts'
 
 const MESSAGE_SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000, 16 << 20]
 const CLOSE_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 3000, 4999]
@@ -27,7 +27,7 @@ export function runWebSocketSuite(factory: DoorFactory): void {
       perMessageDeflate: { threshold: 0 },
       handleProtocols: (offered) => (offered.has('second') ? 'second' : false),
     })
-    let door: Awaited<ReturnType<DoorFactory['start']>>
+    let door: OpenDoor
 
     beforeAll(async () => {
       http.listen(0, '127.0.0.1')
@@ -185,7 +185,7 @@ export function runWebSocketSuite(factory: DoorFactory): void {
 
     test('path, query and cookies reach the service', async () => {
       const { request } = await pair('/a/b%2Fc;d?x=%20', [], { headers: { Cookie: 'a=1; b=2' } })
-      expect(request.url).toBe('/a/b%2Fc;d?x=%20')
+      expect(request.url).toBe(`${door.service?.pathPrefix ?? ''}/a/b%2Fc;d?x=%20`)
       expect(request.headers.cookie).toBe('a=1; b=2')
     })
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll } from 'vitest'
 import { BROWSER_DOORS } from '../../src/browser-doors.ts'
-import { localDoorOf, portDoorOf } from '../../src/doors.ts'
+import { doorsOf, localDoorOf, portDoorOf } from '../../src/doors.ts'
 import { runHttpSuite } from '../../src/http-suite/index.ts'
 import { type Installation, startInstallation } from '../../src/installation.ts'
 
@@ -31,3 +31,11 @@ runHttpSuite(
   localDoorOf(() => local),
   { bulkMebibytes: 64 },
 )
+
+// The ways of a tunnel that is not opened as most are: its service knows the tunnel's address, or only its host.
+const basePath = doorsOf(() => local, { wishes: { path_mode: 'keep' } })
+const preserving = doorsOf(() => local, { wishes: { host_policy: 'preserve' } })
+runHttpSuite(basePath.host, { bulkMebibytes: 64 })
+runHttpSuite(basePath.path, { bulkMebibytes: 64 })
+runHttpSuite(preserving.host, { bulkMebibytes: 64 })
+runHttpSuite(preserving.path, { bulkMebibytes: 64 })

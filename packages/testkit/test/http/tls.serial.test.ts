@@ -29,6 +29,6 @@ describe.skipIf(lacksPrograms('openssl'))('TLS', () => {
     rmSync(directory, { recursive: true, force: true })
   })
 
-  const { host } = doorsOf(() => installation, { ca: () => certificate.ca })
+  const { host } = doorsOf(() => installation, { tls: { ca: () => certificate.ca } })
   runHttpSuite(host, { bulkMebibytes: 64 })
 })

@@ -100,7 +100,7 @@ export const mutated: CaseGroup = {
           const asked = await askedFor(stage, (connection) => mutate(soundRequests(connection)[which] ?? '', changes))
           for (const one of asked) {
             expect(one).not.toContain('smuggled')
-            expect(one).toMatch(new RegExp(`^/.* for localhost:${stage.origin.port}$`))
+            expect(one).toMatch(new RegExp(`^/.* for ${stage.direct.hostHeader}$`))
           }
           expect(stage.origin.faults).toEqual([])
         })

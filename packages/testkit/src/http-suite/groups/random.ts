@@ -4,7 +4,6 @@ import { type AnswerSpec, answer, type BodySpec, pattern, type RequestSpec } fro
 import { type CaseGroup, type Stage, verdict } from '../cases.ts'
 import { comparableAnswer, comparableRequest } from '../compare.ts'
 import type { Field } from '../message.ts'
-import { directDoor } from '../visitor.ts'
 
 const EXCHANGES = 150
 
@@ -78,8 +77,7 @@ export const random: CaseGroup = {
   cases: [
     {
       ...verdict(`${EXCHANGES} random requests and answers, cut anywhere`, async (stage) => {
-        const { visitor } = await directDoor.start(stage.origin)
-        const direct = { ...stage, visitor, connect: () => stage.connectTo(visitor) }
+        const direct = { ...stage, visitor: stage.direct, connect: () => stage.connectTo(stage.direct) }
         const property = fc.asyncProperty(requests, answers, cuts, async (request, reply, cuts) => {
           const without = await exchange(direct, request, reply, [])
           expect(await exchange(stage, request, reply, cuts)).toEqual(without)

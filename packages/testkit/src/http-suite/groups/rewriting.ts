@@ -113,7 +113,9 @@ export const rewrittenFields: CaseGroup = {
       expect(valuesOf(seen, 'x-forwarded-proto')).toEqual([schemeOf(stage.visitor)])
       expect(valuesOf(seen, 'x-forwarded-host')).toEqual([stage.visitor.hostHeader])
       expect(valuesOf(seen, 'x-forwarded-port')).toEqual([String(stage.visitor.port)])
-      expect(valuesOf(seen, 'x-forwarded-prefix'), 'it would hold the token').toEqual([])
+      const { pathPrefix } = stage.direct
+      const told = pathPrefix === '' ? [] : [pathPrefix]
+      expect(valuesOf(seen, 'x-forwarded-prefix'), 'it holds the token').toEqual(told)
     }),
     ...FORGED.slice(0, 5).map(([name]) =>
       hopVerdict(`${name} named in Connection is there all the same`, async (stage) => {
@@ -130,7 +132,7 @@ export const rewrittenFields: CaseGroup = {
         expect(named).toEqual(plain)
       }),
     ),
-    hopVerdict('Host, Origin and Referer name the local target together', async (stage) => {
+    hopVerdict('Host, Origin and Referer name the service together, as it knows itself', async (stage) => {
       const seen = await fieldsAtService(stage, {
         method: 'POST',
         target: '/form',
@@ -139,14 +141,16 @@ export const rewrittenFields: CaseGroup = {
           ['Referer', '{origin}{prefix}/page?q=%2f'],
         ],
       })
-      const local = `localhost:${stage.origin.port}`
-      expect(valuesOf(seen, 'host')).toEqual([local])
-      expect(valuesOf(seen, 'origin')).toEqual([`http://${local}`])
-      expect(valuesOf(seen, 'referer')).toEqual([`http://${local}/page?q=%2f`])
+      const { hostHeader, pathPrefix } = stage.direct
+      expect(valuesOf(seen, 'host')).toEqual([hostHeader])
+      expect(valuesOf(seen, 'origin')).toEqual([`http://${hostHeader}`])
+      expect(valuesOf(seen, 'referer')).toEqual([`http://${hostHeader}${pathPrefix}/page?q=%2f`])
     }),
     hopVerdict('what lets a visitor in never reaches the service', async (stage) => {
       const seen = await fieldsAtService(stage, { fields: [['Cookie', 'a=1']] })
-      const text = seen.map(([name, value]) => `${name}: ${value}`).join('\n')
+      // But a base path that it was started with, which is told as it is.
+      const told = seen.filter(([, value]) => value !== stage.direct.pathPrefix)
+      const text = told.map(([name, value]) => `${name}: ${value}`).join('\n')
       for (const [, secret] of stage.visitor.extraHeaders) expect(text).not.toContain(secret)
       expect(valuesOf(seen, 'cookie')).toEqual(['a=1'])
     }),
@@ -159,25 +163,28 @@ export const rewrittenFields: CaseGroup = {
         expect(stage.origin.receivedBytes).toBe(before)
       }),
     ),
-    hopVerdict('an absolute Location that names the local target leads back into the tunnel', async (stage) => {
-      stage.origin.handle(async (request) => {
-        await request.readBody()
-        const [local] = valuesOf(request.head.fields, 'host')
-        await request.reply(
-          answer({
-            status: '302 Found',
-            fields: [
-              ['Location', `http://${local}/next?a=b`],
-              ['Content-Length', '0'],
-            ],
-          }),
-        )
-      })
-      const { head } = await (await stage.connect()).exchange({})
-      const { hostHeader, pathPrefix } = stage.visitor
-      const leads = [`${schemeOf(stage.visitor)}://${hostHeader}${pathPrefix}/next?a=b`, `${pathPrefix}/next?a=b`]
-      expect(leads).toContain(valuesOf(head.fields, 'location').join())
-    }),
+    hopVerdict(
+      'an absolute Location that names the service as it was asked leads back into the tunnel',
+      async (stage) => {
+        stage.origin.handle(async (request) => {
+          await request.readBody()
+          const [local] = valuesOf(request.head.fields, 'host')
+          await request.reply(
+            answer({
+              status: '302 Found',
+              fields: [
+                ['Location', `http://${local}${stage.direct.pathPrefix}/next?a=b`],
+                ['Content-Length', '0'],
+              ],
+            }),
+          )
+        })
+        const { head } = await (await stage.connect()).exchange({})
+        const { hostHeader, pathPrefix } = stage.visitor
+        const leads = [`${schemeOf(stage.visitor)}://${hostHeader}${pathPrefix}/next?a=b`, `${pathPrefix}/next?a=b`]
+        expect(leads).toContain(valuesOf(head.fields, 'location').join())
+      },
+    ),
   ],
 }
 
