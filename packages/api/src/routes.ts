@@ -144,6 +144,15 @@ export const routes = {
     errors: ['not_found', 'conflict', 'rate_limited'],
   },
 
+  'GET /audit': {
+    tag: 'teams',
+    summary: 'What was done in the team, newest first: who, what, to what, when. Never a secret.',
+    callers: USER_OR_DEVICE,
+    role: 'admin',
+    query: account.AuditQuery,
+    answer: account.AuditListAnswer,
+  },
+
   'GET /credentials': {
     tag: 'credentials',
     summary: 'The keys of the team, never the secrets.',

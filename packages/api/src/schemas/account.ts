@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import { Id, oneLine, PageMeta, Time } from './common.ts'
+import { Id, oneLine, PageMeta, PageQuery, Time } from './common.ts'
 
-/** Sign-in, users, teams, members and invitations. */
+/** Sign-in, users, teams, members, invitations and the audit. */
 
 /** What somebody may do in a team; `owner` is one person, and is only ever reached by transfer. */
 export const ROLES = ['viewer', 'member', 'admin', 'owner'] as const
@@ -81,3 +81,18 @@ export const RegisterBody = z.object({
   display_name: oneLine(100),
   user_password: NewPassword,
 })
+
+export const AuditQuery = PageQuery.extend({
+  action: z.string().min(1).max(64).optional().describe('Only records of this action, such as `terminal.opened`.'),
+})
+export const AuditRecordView = z
+  .object({
+    id: Id,
+    created_at: Time,
+    actor: z.string().describe('`user:<id>`, `credential:<id>`, `tunnel:<session id>` (its admin token) or `server`.'),
+    action: z.string(),
+    subject: z.string().describe('The id of what it was done to.'),
+    detail: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])),
+  })
+  .meta({ id: 'AuditRecord' })
+export const AuditListAnswer = z.object({ audit_list: z.array(AuditRecordView), page_meta: PageMeta })

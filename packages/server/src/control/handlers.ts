@@ -5,6 +5,7 @@ import type { AgentsPort, InspectorsPort, TunnelOpener, TunnelsPort } from './po
 import { notFound } from './request.ts'
 import { createTaskHandlers, type TaskHandlerParts } from './task-handlers.ts'
 import {
+  auditView,
   credentialView,
   invitationView,
   memberView,
@@ -90,6 +91,11 @@ export function createHandlers(parts: HandlerParts): HandlersOf<RouteName> {
     },
     'POST /invitations/register': ({ body, address }) =>
       identity.registerByInvitation(body.invitation_token, body.display_name, body.user_password, address),
+
+    'GET /audit': async ({ actor, query: { action, ...page } }) => {
+      const listed = await identity.listAudit(actor, action, page)
+      return { audit_list: listed.rows.map(auditView), page_meta: pageMeta(page, listed) }
+    },
 
     'GET /credentials': async ({ actor, query: { kind, ...page } }) => {
       const listed = await identity.listCredentials(actor, kind, page)

@@ -9,6 +9,7 @@ import type {
   TokenPair,
   UserProfile,
 } from '../identity/identity.ts'
+import type { AuditRecord } from '../store/audit.ts'
 
 /** What identity knows, in the words of the API. */
 
@@ -50,6 +51,15 @@ export const invitationView = (invitation: Invitation) => ({
   invited_by: invitation.invitedByUserId,
   created_at: time(invitation.createdAt),
   expires_at: time(invitation.expiresAt),
+})
+
+export const auditView = (record: AuditRecord) => ({
+  id: record.id,
+  created_at: time(record.at),
+  actor: record.actor,
+  action: record.action,
+  subject: record.subject,
+  detail: record.detail,
 })
 
 export const credentialView = (credential: Credential) => ({

@@ -1,5 +1,6 @@
 import { ApiError } from '@cyberun/api'
 import { parseKey } from '@cyberun/protocol'
+import { countAuditRecords, listAuditRecords } from '../store/audit.ts'
 import type { ServerSecret } from '../store/server-secret.ts'
 import { userOfSignIn } from '../store/sign-ins.ts'
 import { roleOf } from '../store/teams.ts'
@@ -90,6 +91,11 @@ export async function createIdentity(options: IdentityOptions): Promise<Identity
     createCredential: (actor, credential) => credentials.create(actor, credential),
     listCredentials: (actor, kind, page) => credentials.list(actor, kind, page),
     revokeCredential: (actor, id) => credentials.revoke(actor, id),
+
+    listAudit: async ({ teamId }, action, page) => ({
+      rows: await listAuditRecords(store, teamId, action, page),
+      totalCount: await countAuditRecords(store, teamId, action),
+    }),
 
     startPairing: (address) => pairing.start(address),
     pollPairing: (deviceCode, address) => pairing.poll(deviceCode, address),

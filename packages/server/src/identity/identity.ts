@@ -1,5 +1,6 @@
 import type { CredentialKind, PageQuery, Role } from '@cyberun/api'
 import type { GivenRole } from '../model/roles.ts'
+import type { AuditRecord } from '../store/audit.ts'
 
 /** Who a bearer secret belongs to. Read from the store at every call, so a revoked one is refused at once. */
 export type Caller =
@@ -164,6 +165,9 @@ export interface Identity {
   ): Promise<NewCredential>
   listCredentials(actor: Actor, kind: CredentialKind | undefined, page: PageQuery): Promise<Listed<Credential>>
   revokeCredential(actor: Actor, id: string): Promise<void>
+
+  /** What was done in the team, newest first; of one action when it is named. */
+  listAudit(actor: Actor, action: string | undefined, page: PageQuery): Promise<Listed<AuditRecord>>
 
   startPairing(address: string): Promise<PairingCodes>
   pollPairing(deviceCode: string, address: string): Promise<PairingState>

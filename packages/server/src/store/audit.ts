@@ -1,11 +1,13 @@
+import type { PageQuery } from '@cyberun/api'
 import { Sql } from './handle.ts'
+import { pageBounds } from './page.ts'
 
 export interface AuditRecord {
   /** A UUIDv7, so that records sort by time. */
   id: string
   teamId: string
   at: number
-  /** `user:<id>`, `credential:<id>` or `server`. */
+  /** `user:<id>`, `credential:<id>`, `tunnel:<session id>` (who showed its admin token) or `server`. */
   actor: string
   /** A dotted event name: `tunnel.opened`. */
   action: string
@@ -29,4 +31,30 @@ export async function appendAudit(sql: Sql, record: AuditRecord): Promise<void> 
       detail: JSON.stringify(record.detail),
     })
     .execute()
+}
+
+/** The records of a team, of one action when it is named, newest first. */
+export async function listAuditRecords(
+  sql: Sql,
+  teamId: string,
+  action: string | undefined,
+  page: PageQuery,
+): Promise<AuditRecord[]> {
+  const { limit, offset } = pageBounds(page)
+  let query = Sql.db(sql)
+    .selectFrom('audit_record')
+    .select(['id', 'team_id as teamId', 'at', 'actor', 'action', 'subject', 'detail'])
+    .where('team_id', '=', teamId)
+  if (action !== undefined) query = query.where('action', '=', action)
+  const rows = await query.orderBy('id', 'desc').limit(limit).offset(offset).execute()
+  return rows.map((row) => ({ ...row, detail: JSON.parse(row.detail) as AuditRecord['detail'] }))
+}
+
+export async function countAuditRecords(sql: Sql, teamId: string, action: string | undefined): Promise<number> {
+  let query = Sql.db(sql)
+    .selectFrom('audit_record')
+    .select((eb) => eb.fn.countAll<number>().as('count'))
+    .where('team_id', '=', teamId)
+  if (action !== undefined) query = query.where('action', '=', action)
+  return (await query.executeTakeFirstOrThrow()).count
 }

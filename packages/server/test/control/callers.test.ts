@@ -196,6 +196,7 @@ const REQUESTS: Record<RouteName, Prepare> = {
     const { invitationToken } = await invite(team, freshAddress())
     return { body: { invitation_token: invitationToken, display_name: 'New', user_password: PASSWORD } }
   },
+  'GET /audit': () => ({}),
   'GET /credentials': () => ({}),
   'POST /credentials': () => ({ body: { kind: 'integration', display_name: 'key', expires_in_days: 30 } }),
   // One's own: those of others take an admin.

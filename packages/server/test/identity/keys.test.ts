@@ -75,6 +75,26 @@ onBothEngines('keys', ({ emptyStore }) => {
   })
 })
 
+onBothEngines('what was done in a team', ({ emptyStore }) => {
+  test('is told newest first, page by page, of one action if it is named, and of no other team', async () => {
+    const { identity, team } = await identityWorld(await emptyStore())
+    const { member, owner } = await team('one')
+    const other = await team('two')
+    await identity.createCredential(other.member, { kind: 'agent', displayName: 'theirs' })
+    const first = await identity.createCredential(member, { kind: 'agent', displayName: 'first' })
+    const second = await identity.createCredential(member, { kind: 'integration', displayName: 'second' })
+    await identity.revokeCredential(owner, first.id)
+
+    const [newest] = (await identity.listAudit(owner, undefined, { current_page: 1, per_page: 1 })).rows
+    expect(newest).toMatchObject({ action: 'credential.revoked', subject: first.id, actor: `user:${owner.userId}` })
+    const made = await identity.listAudit(owner, 'credential.created', PAGE)
+    expect([made.totalCount, ...made.rows.map(({ subject }) => subject)]).toEqual([2, second.id, first.id])
+    expect(made.rows.map(({ detail }) => detail)).toEqual([{ kind: 'integration' }, { kind: 'agent' }])
+    const next = await identity.listAudit(owner, 'credential.created', { current_page: 2, per_page: 1 })
+    expect([next.totalCount, ...next.rows.map(({ subject }) => subject)]).toEqual([2, first.id])
+  })
+})
+
 onBothEngines('pairing a device', ({ emptyStore }) => {
   test('hands out both keys once, after a person typed the code in any spelling', async () => {
     const { identity, team } = await identityWorld(await emptyStore())
