@@ -18,7 +18,7 @@ export {
   startServerProcess,
   startService,
 } from './processes.ts'
-export { childrenOf, commandLines, cpuMs, residentBytes } from './procfs.ts'
+export { childrenOf, commandLines, cpuMs, isAlive, residentBytes } from './procfs.ts'
 export { type Product, type ProductOptions, startProduct } from './product.ts'
 export { findProgram, lacksPrograms, type SystemProgram } from './programs.ts'
 export { randomOf } from './random.ts'

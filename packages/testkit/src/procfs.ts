@@ -38,6 +38,15 @@ export function childrenOf(pid: number | undefined): number[] {
   })
 }
 
+/** Whether a process runs; one that is dead and not yet collected by its parent does not. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^[ZX]/.test(statFields(pid)[0] ?? '')
+  } catch {
+    return false // No such process.
+  }
+}
+
 function processIds(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))

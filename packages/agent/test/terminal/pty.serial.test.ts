@@ -1,7 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { createLog } from '@cyberun/link/log'
+import { isAlive } from '@cyberun/testkit'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { TerminalSettings } from '../../src/terminal/settings.ts'
 import { startTerminals, type Terminals } from '../../src/terminal/terminals.ts'
@@ -117,12 +118,3 @@ test('nothing is offered, and nothing is said, unless the owner asks for it', as
   await start(false)
   expect({ offered: terminals.isOffered, lines }).toEqual({ offered: false, lines: [] })
 })
-
-/** Whether it runs: what was killed stands in the list as a zombie until its parent has heard of it. */
-function isAlive(pid: number): boolean {
-  try {
-    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
-  } catch {
-    return false // No such process, which is what is asked.
-  }
-}

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createLog } from '@cyberun/link/log'
+import { isAlive } from '@cyberun/testkit'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { createCommandTool } from '../../src/tools/command/command.ts'
 import { COMMANDS } from '../../src/tools/command/settings.ts'
@@ -39,15 +40,6 @@ async function shellTool(stateDir: string, script: string): Promise<Tool> {
     env: { PATH: process.env['PATH'] },
     now: () => performance.now(),
   })
-}
-
-/** Whether a process runs; one that is dead and not yet collected by its parent does not. */
-function isAlive(pid: number): boolean {
-  try {
-    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
-  }
 }
 
 /** The numbers that a script wrote into files of its output folder. */
