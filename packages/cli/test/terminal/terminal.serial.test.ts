@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Installation, startInstallation } from '../../../testkit/src/installation.ts'
+import { startOnPty } from '../../../testkit/src/pty-program.ts'
 import { run } from '../support/run.ts'
 
 let directory: string
@@ -18,19 +18,11 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-/** `cyberun terminal` on a PTY that `script` (util-linux) makes for it. */
+/** `cyberun terminal` on a PTY. */
 function open(...more: string[]) {
   const { words, env } = installation.command
-  const command = `stty cols 100 rows 30; ${[...words, 'terminal', installation.agentId, ...more].join(' ')}`
-  const child = spawn('script', ['-qec', command, '/dev/null'], { env: { ...process.env, ...env } })
-  let output = ''
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (bytes) => (output += bytes))
-  return {
-    shows: (what: RegExp) => expect.poll(() => output, { timeout: 20_000 }).toMatch(what),
-    output: () => output,
-    type: (text: string) => void child.stdin.write(text),
-    ended: new Promise<number | null>((resolve) => child.on('exit', resolve)),
-  }
+  const program = startOnPty([...words, 'terminal', installation.agentId, ...more], env, { cols: 100, rows: 30 })
+  return { ...program, shows: (what: RegExp) => expect.poll(program.output, { timeout: 20_000 }).toMatch(what) }
 }
 
 test('a shell: its size, its exit code; left and found again', async () => {

@@ -1,0 +1,118 @@
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer, get, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { renderUnicodeCompact } from 'uqr'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type Installation, startInstallation } from '../../testkit/src/installation.ts'
+import { startOnPty } from '../../testkit/src/pty-program.ts'
+
+/** `cyberun tunnel open` as a person has it in front of them: on a terminal, where it stays and takes keys. */
+
+const WAIT = { timeout: 20_000 }
+let directory: string
+let installation: Installation
+/** Sends on, for as long as somebody listens. */
+const service = createServer((_request, response) => {
+  const writing = setInterval(() => void (response.writableNeedDrain || response.write('x'.repeat(4_096))), 20)
+  response.on('close', () => clearInterval(writing))
+})
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'cyberun-tunnel-open-'))
+  installation = await startInstallation(directory)
+  service.listen(0, '127.0.0.1')
+  await once(service, 'listening')
+})
+afterAll(async () => {
+  service.closeAllConnections()
+  service.close()
+  await installation[Symbol.asyncDispose]()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+function open() {
+  const { command, agentId } = installation
+  const { port } = service.address() as AddressInfo
+  const words = [...command.words, 'tunnel', 'open', agentId, String(port), '--profile', 'generic']
+  const program = startOnPty(words, command.env, { cols: 100, rows: 70 })
+  const text = () => program.screen().join('\n')
+  return { program, text, shows: (what: RegExp) => expect.poll(text, WAIT).toMatch(what) }
+}
+
+/** The addresses that stand on the screen, the last at the end. */
+const urlsOn = (text: string): string[] => [...text.matchAll(/^http:\S+\/tunnel\/\S+$/gm)].map(([url]) => url)
+
+const list = async () => {
+  const { client, agentId } = installation
+  return (await client.call('GET /agents/{agentId}/tunnel', { params: { agentId } })).session_list
+}
+
+const trimmed = (code: string): string => code.replaceAll(/ +$/gm, '')
+
+test('the address, its code, when it ends, who comes and what goes through; extended, revoked and ended by a key', async () => {
+  const { program, text, shows } = open()
+  await using _program = program
+  await shows(/^0 viewers; ends in 30 min unless it is used$/m)
+  await shows(/^to the service 0 B\/s, .* in all; back 0 B\/s, .* in all$/m)
+  await shows(/^e extend {3}r revoke: new addresses {3}q leave it open {3}x end it$/m)
+  const [url = ''] = urlsOn(text())
+  expect((await list()).map(({ tunnel_url }) => tunnel_url)).toEqual([url])
+  expect(text()).toContain(trimmed(renderUnicodeCompact(url, { border: 2 })).trim())
+
+  const visit = get(url, { headers: { 'User-Agent': 'a-visitor/1.0' } })
+  visit.on('error', () => {}) // it is cut off, as it should be
+  const [answer] = (await once(visit, 'response')) as [IncomingMessage]
+  const cut = new Promise((resolve) => answer.on('error', () => {}).on('close', resolve))
+  answer.resume()
+  await shows(/^1 viewer; ends in /m)
+  await shows(/^ {2}127\.0\.0\.1 {2}a-visitor\/1\.0 {2}for .*, 1 open$/m)
+  await shows(/; back [\d.]+ KiB\/s, [\d.]+ KiB in all$/m)
+  expect(text().match(/viewers?; ends/g), 'the lines are drawn anew, not once more').toHaveLength(1)
+
+  const [before] = await list()
+  program.type('e')
+  await expect.poll(program.output, WAIT).toContain('extended: it stays for 30 minutes from now without use')
+  const [extended] = await list()
+  expect(Date.parse(extended?.expires_at ?? '')).toBeGreaterThan(Date.parse(before?.expires_at ?? ''))
+
+  program.type('r')
+  await expect.poll(program.output, WAIT).toContain('revoked: who had the old addresses was cut off')
+  await cut
+  const renewed = urlsOn(text()).at(-1) ?? ''
+  expect(renewed).not.toBe(url)
+  expect((await list()).map(({ tunnel_url }) => tunnel_url)).toEqual([renewed])
+  expect(text()).toContain(trimmed(renderUnicodeCompact(renewed, { border: 2 })).trim())
+  expect((await fetch(url)).status).toBe(404)
+
+  program.type('x')
+  await shows(/^The tunnel is closed\.$/m)
+  expect(await program.ended).toBe(0)
+  expect(await list()).toEqual([])
+})
+
+test.each([
+  ['q', 'q'],
+  ['Ctrl-C', '\x03'],
+])('%s leaves it open', async (_name, key) => {
+  const { program, shows } = open()
+  await using _program = program
+  await shows(/^e extend/m)
+  program.type(key)
+  await shows(/^The tunnel stays open\.$/m)
+  expect(await program.ended).toBe(0)
+  const sessions = await list()
+  expect(sessions).toHaveLength(1)
+  for (const { session_id } of sessions) await installation.closeTunnel(session_id)
+})
+
+test('a tunnel that somebody else ends is told so', async () => {
+  const { program, shows } = open()
+  await using _program = program
+  await shows(/^e extend/m)
+  for (const { session_id } of await list()) await installation.closeTunnel(session_id)
+  await shows(/^The tunnel has ended: it was closed elsewhere, or nobody used it\.$/m)
+  expect(await program.ended).toBe(0)
+})

@@ -1,0 +1,46 @@
+import { spawn } from 'node:child_process'
+import headless from '@xterm/headless'
+
+/** A program on a pseudo terminal, and what somebody in front of it sees. */
+export interface PtyProgram extends AsyncDisposable {
+  /** Everything that it has printed so far, with its escape sequences. */
+  output(): string
+  /** The lines of the terminal, those scrolled out of sight too, each without the blanks at its end. */
+  screen(): string[]
+  type(text: string): void
+  /** Resolves with its exit code. */
+  readonly ended: Promise<number | null>
+}
+
+/** Starts a program on a PTY that `script` (util-linux) makes for it. Its words must need no quoting. */
+export function startOnPty(
+  words: readonly string[],
+  env: Readonly<Record<string, string>>,
+  { cols, rows }: { cols: number; rows: number },
+): PtyProgram {
+  const terminal = new headless.Terminal({ cols, rows, scrollback: 1_000, allowProposedApi: true })
+  const command = `stty cols ${cols} rows ${rows}; exec ${words.join(' ')}`
+  const child = spawn('script', ['-qec', command, '/dev/null'], { env: { ...process.env, ...env } })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (bytes: Buffer) => {
+      output += bytes.toString()
+      terminal.write(bytes)
+    })
+  }
+  const ended = new Promise<number | null>((resolve) => child.on('exit', resolve))
+  return {
+    output: () => output,
+    screen() {
+      const { active } = terminal.buffer
+      return Array.from({ length: active.length }, (_, y) => active.getLine(y)?.translateToString(true) ?? '')
+    },
+    type: (text) => void child.stdin.write(text),
+    ended,
+    async [Symbol.asyncDispose]() {
+      child.kill()
+      await ended
+      terminal.dispose()
+    },
+  }
+}
