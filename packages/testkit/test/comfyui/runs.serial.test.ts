@@ -120,7 +120,10 @@ afterAll(async () => {
 })
 
 test('a graph with parameters becomes a picture, and a picture the input of the next', async () => {
-  const simulated = await comfyui('first')
+  const page = join(directory, 'page')
+  mkdirSync(page)
+  writeFileSync(join(page, 'index.html'), '<!doctype html><title>ComfyUI</title><p>nodes and wires')
+  const simulated = await comfyui('first', { frontend: { folder: page } })
   await startAgent('first', simulated.url)
   await importGraph('slow', SLOW, {
     parameters: [
@@ -148,6 +151,32 @@ test('a graph with parameters becomes a picture, and a picture the input of the 
   expect([...(decodePng(await download(inverted, '9.images.0'))?.pixels.subarray(0, 3) ?? [])]).toEqual([
     0xf5, 0xeb, 0xe1,
   ])
+})
+
+test('while an exposed run lasts its tunnel_url leads to the ComfyUI that runs it, and with the run it ends', async () => {
+  await importGraph('shown', SLOW, {
+    parameters: [{ key: 'seconds', type: 'number', default: 0, node_id: '2', field: 'seconds' }],
+    expose: { protocol: 'http' },
+  })
+  const id = await submit('shown', { seconds: 120 })
+  await expect.poll(async () => (await taskOf(id)).tunnel_url, { timeout: 60_000 }).not.toBeNull()
+  const { tunnel_url: url, task_status } = await taskOf(id)
+  expect({ task_status, url }).toEqual({ task_status: 'running', url: expect.stringContaining('/tunnel/') })
+  const get = async (path: string) => (await fetch(new URL(path, url ?? ''))).text()
+  expect(await get('')).toContain('<title>ComfyUI</title>')
+  // Behind it is this very run.
+  expect(JSON.parse(await get('queue'))).toMatchObject({ queue_running: [expect.anything()], queue_pending: [] })
+  const params = { agentId: 'first' }
+  const { session_list } = await client.call('GET /agents/{agentId}/tunnel', { params })
+  expect(session_list).toMatchObject([
+    { task_id: id, tunnel_url: url, profile: 'comfyui', target_port: comfyuis[0]?.port },
+  ])
+
+  await client.call('POST /r/tasks/{id}/cancel', { params: { id } })
+  expect((await follow(id)).at(-1)?.event).toBe('cancelled')
+  await expect.poll(async () => (await fetch(url ?? '')).status, { timeout: 60_000 }).toBe(404)
+  expect(await taskOf(id)).toMatchObject({ tunnel_url: null })
+  expect((await client.call('GET /agents/{agentId}/tunnel', { params })).session_list).toEqual([])
 })
 
 test('an agent that is killed finds its run again by the prompt', async () => {
