@@ -142,6 +142,33 @@ describe.skipIf(lacksPrograms('chromium', 'python3'))('the terminal page in a br
       expect(readFileSync(log, 'utf8')).not.toContain(admin_token)
   })
 
+  test('a selection is copied by the person’s own keys, and by nothing else', async () => {
+    const { admin_token } = await openTunnel()
+    const { page } = await openPage(admin_token)
+    const clipboard = () => page.evaluate(() => navigator.clipboard.readText())
+    await page.evaluate(() => navigator.clipboard.writeText('mine'))
+    await type(page, 'PS1="$ "; clear; printf "the-%s is here\\nand goes on\\n" selected')
+    await shows(page, /^the-selected is here\nand goes on$/m)
+    await page.keyboard.press('Control+Shift+C')
+    expect(await clipboard(), 'nothing is selected').toBe('mine')
+
+    const box = await page.locator('.xterm-rows > div', { hasText: 'the-selected is here' }).last().boundingBox()
+    const [x, y] = [box?.x ?? 0, box?.y ?? 0]
+    await page.mouse.dblclick(x + 20, y + 8)
+    expect(await clipboard(), 'to select is not to copy').toBe('mine')
+    await page.keyboard.press('Control+Shift+C')
+    await expect.poll(clipboard, WAIT).toBe('the-selected')
+
+    // From the start of that line to the middle of the next.
+    await page.mouse.move(x + 1, y + 8)
+    await page.mouse.down()
+    await page.mouse.move(x + 400, y + (box?.height ?? 0) + 8, { steps: 5 })
+    await page.mouse.up()
+    await page.keyboard.press('Control+Shift+C')
+    await expect.poll(clipboard, WAIT).toBe('the-selected is here\nand goes on')
+    await page.context().close()
+  })
+
   test(`hostile output: ${HOSTILE_SEQUENCES.length} sequences, and nothing comes back`, async () => {
     expect(HOSTILE_SEQUENCES.length).toBeGreaterThanOrEqual(150)
     const { admin_token } = await openTunnel()
