@@ -39,6 +39,8 @@ export interface TerminalSize {
 export interface TerminalAttach extends TerminalSize {
   /** Who may see the shell: the server's word for the right that the viewer came with. A shell is seen by its own scope only. */
   scope: string
+  /** The server's word for the key or sign-in that the viewer came with. A shell ends with the one that started it. */
+  right?: string
   shell?: string
   /** Names the viewer across its connections, so that nothing it typed counts twice. */
   viewer: string
@@ -76,7 +78,7 @@ export type ViewerFrame =
   /** Ends the shell. */
   | { type: 'hang_up' }
   | { type: 'ping'; token: number }
-  /** In the place of `attach`: ends every shell of the scope. */
+  /** In the place of `attach`: ends every shell that this scope sees, or that was started by the right of this name. */
   | { type: 'end_scope'; scope: string }
 
 /** From a shell to its viewer. */
@@ -309,9 +311,10 @@ function jsonPayload(payload: Uint8Array): JsonObject {
 }
 
 function parseAttach(fields: JsonObject): TerminalAttach {
-  const { shell, position } = fields
+  const { right, shell, position } = fields
   return {
     scope: idOf('scope', fields['scope']),
+    ...(right !== undefined && { right: idOf('right', right) }),
     ...(shell !== undefined && { shell: idOf('shell', shell) }),
     viewer: idOf('viewer', fields['viewer']),
     ...parseSize(fields),

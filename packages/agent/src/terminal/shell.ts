@@ -16,6 +16,8 @@ const ESC = 0x1b
 export class Shell implements OutputSource {
   readonly id: string
   readonly scope: string
+  /** What it was started by, when that can end alone. */
+  readonly right: string | undefined
   readonly #pty: Pty
   readonly #mark: TreeMark
   readonly #now: () => number
@@ -38,11 +40,12 @@ export class Shell implements OutputSource {
   exit: OutputSource['exit']
   readonly #ended = Promise.withResolvers<void>()
 
-  constructor(id: string, scope: string, pty: Pty, size: TerminalSize, mark: TreeMark, now: () => number) {
+  constructor(id: string, { scope, right, cols, rows }: TerminalAttach, pty: Pty, mark: TreeMark, now: () => number) {
     this.id = id
     this.scope = scope
+    this.right = right
     this.#pty = pty
-    this.#size = size
+    this.#size = { cols, rows }
     this.#mark = mark
     this.#now = now
     this.#leftAt = now()

@@ -80,7 +80,7 @@ export function createTerminals(
     const size = { cols: attach.cols, rows: attach.rows }
     try {
       const pty = spawn({ ...command, env: { ...command.env, ...mark.variables }, ...size })
-      const shell = new Shell(randomBytes(16).toString('hex'), attach.scope, pty, size, mark, now)
+      const shell = new Shell(randomBytes(16).toString('hex'), attach, pty, mark, now)
       shells.set(shell.id, shell)
       log.info({ shell: shell.id, pid: pty.pid, user: command.user, shells: shells.size }, 'terminal.shell_started')
       void shell.ended.then(() => log.info({ shell: shell.id, ...shell.exit }, 'terminal.shell_ended'))
@@ -101,7 +101,7 @@ export function createTerminals(
 
   function endScope(scope: string): void {
     for (const shell of shells.values()) {
-      if (shell.scope !== scope) continue
+      if (shell.scope !== scope && shell.right !== scope) continue
       shell.cutViewers()
       shell.hangUp()
     }

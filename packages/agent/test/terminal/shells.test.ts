@@ -260,6 +260,19 @@ test('the end of a scope ends its shells and no other', () => {
   expect(other.resetBy).toBeUndefined()
 })
 
+test('the end of a right ends the shells it has started, also for others who look on, and no other', () => {
+  using world = shellWorld()
+  const opener = world.look({ right: 'credential:1' })
+  const [itsPty] = world.ptys
+  opener.lose()
+  const colleague = world.look({ shell: shellOf(opener), viewer: 'viewer-2', right: 'credential:2' })
+  world.look({ right: 'credential:2', viewer: 'viewer-3' })
+  world.look({ viewer: 'viewer-4' })
+  endScope(world, 'credential:1')
+  expect({ reset: colleague.resetBy, hangUps: itsPty?.hangUps }).toEqual({ reset: 'cancelled', hangUps: 1 })
+  expect(world.ptys.slice(1).map(({ hangUps }) => hangUps)).toEqual([0, 0])
+})
+
 function endScope(world: ReturnType<typeof shellWorld>, scope: string): FakeStream {
   const stream = new FakeStream()
   world.terminals.onStream(stream)

@@ -73,6 +73,7 @@ class AgentsHere implements Agents {
   nextLink: Agents['nextLink'] = (teamId, agentId, signal) => this.#registry.nextLink(teamId, agentId, signal)
   list: Agents['list'] = (teamId) => this.#registry.list(teamId)
   get: Agents['get'] = (teamId, agentId) => this.#registry.get(teamId, agentId)
+  withTerminals: Agents['withTerminals'] = (teamId) => this.#registry.withTerminals(teamId)
   hasTunnel: Agents['hasTunnel'] = (teamId, agentId) => this.#registry.hasTunnel(teamId, agentId)
   holdTunnel: Agents['holdTunnel'] = (teamId, agentId, sessionId) =>
     this.#registry.holdTunnel(teamId, agentId, sessionId)

@@ -113,6 +113,14 @@ export class AgentRegistry {
       .sort((a, b) => (a.agent_id < b.agent_id ? -1 : 1))
   }
 
+  withTerminals(teamId?: string): { teamId: string; agentId: string }[] {
+    const teams = teamId === undefined ? [...this.#teams.values()] : [this.#teams.get(teamId)]
+    return teams
+      .flatMap((team) => [...(team?.values() ?? [])])
+      .filter(({ connection }) => connection.record.hello.terminal)
+      .map(({ connection }) => ({ teamId: connection.teamId, agentId: connection.record.hello.agent_id }))
+  }
+
   get(teamId: string, agentId: string): AgentView | undefined {
     const listed = this.#find(teamId, agentId)
     return listed && this.#view(listed)

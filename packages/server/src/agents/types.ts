@@ -47,6 +47,8 @@ export interface Agents extends AgentLinks {
   handleUpgrade(request: AgentRequest, socket: PumpSocket): void
   list(teamId: string): AgentView[]
   get(teamId: string, agentId: string): AgentView | undefined
+  /** The agents listed here whose owners allow shells: of every team, or of one. */
+  withTerminals(teamId?: string): { teamId: string; agentId: string }[]
   /**
    * Marks a tunnel session open on an agent, so that its status is `tunnel`, whether or not it is connected now.
    * The returned function gives the mark back; calling it twice is harmless.

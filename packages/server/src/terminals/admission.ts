@@ -44,6 +44,8 @@ export interface Admitted {
   teamId: string
   /** Whose shells: those of one tunnel session, or of one user. */
   scope: string
+  /** The key or sign-in, by whose end alone shells end that were started with it. */
+  right: string | undefined
   /** For the audit: `tunnel:<session id>`, `user:<id>` or `credential:<id>`. */
   actor: string
   tunnel: AdminTunnel | undefined
@@ -104,7 +106,8 @@ export class Admission {
       throw new ApiError('unauthenticated', 'This is not the admin token of an open tunnel to this agent.')
     }
     const name = `tunnel:${tunnel.sessionId}`
-    return { teamId: tunnel.teamId, scope: name, actor: name, tunnel, ended: tunnel.closed, release() {} }
+    const { teamId, closed } = tunnel
+    return { teamId, scope: name, right: undefined, actor: name, tunnel, ended: closed, release() {} }
   }
 
   async #byBearer(bearer: string, sentTeamId: string | undefined, address: string): Promise<Admitted> {
@@ -123,7 +126,8 @@ export class Admission {
     }
     return {
       teamId,
-      scope: `user:${caller.userId}`,
+      scope: scopeOfUser(caller.userId),
+      right: caller.kind === 'user' ? rightOfSignIn(caller.familyId) : rightOfKey(caller.credentialId),
       actor: caller.kind === 'user' ? `user:${caller.userId}` : `credential:${caller.credentialId}`,
       tunnel: undefined,
       ended: held.signal,
@@ -131,6 +135,11 @@ export class Admission {
     }
   }
 }
+
+/** Names of scopes and rights, as agents know them: of one form, and never one for two things. */
+export const scopeOfUser = (userId: string): string => `user:${userId}`
+export const rightOfKey = (credentialId: string): string => `credential:${credentialId}`
+export const rightOfSignIn = (familyId: string): string => `sign-in:${familyId}`
 
 function teamOf(caller: Caller, sent: string | undefined): string {
   if (caller.kind === 'agent') {

@@ -6,6 +6,7 @@ import type { Log } from '@cyberun/link/log'
 import { encodeViewerFrame, StreamResetError, type TerminalAttach } from '@cyberun/protocol'
 import { uuidv7 } from 'uuidv7'
 import { type RawData, type WebSocket, WebSocketServer } from 'ws'
+import type { Agents } from '../agents/types.ts'
 import type { Bus } from '../bus.ts'
 import type { Identity } from '../identity/identity.ts'
 import { LiveCalls } from '../identity/live-calls.ts'
@@ -13,7 +14,16 @@ import { AgentUnreachableError, type Routing } from '../routing/routing.ts'
 import { appendAudit } from '../store/audit.ts'
 import type { Store } from '../store/store.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
-import { Admission, type AdmissionParts, type Admitted, type Opening, parseOpening } from './admission.ts'
+import {
+  Admission,
+  type AdmissionParts,
+  type Admitted,
+  type Opening,
+  parseOpening,
+  rightOfKey,
+  rightOfSignIn,
+  scopeOfUser,
+} from './admission.ts'
 import { TERMINALS_LIMITS, type TerminalsLimits } from './limits.ts'
 import { isOwnOrigin } from './own-origin.ts'
 import { terminalPage } from './page.ts'
@@ -22,7 +32,10 @@ import { bytesOf, CLOSE, relayViewer } from './viewer-socket.ts'
 export interface TerminalsOptions {
   identity: Pick<Identity, 'authenticate' | 'roleIn'>
   tunnels: AdmissionParts['tunnels']
-  agents: { get(teamId: string, agentId: string): { offers_terminal: boolean } | undefined }
+  agents: { get(teamId: string, agentId: string): { offers_terminal: boolean } | undefined } & Pick<
+    Agents,
+    'withTerminals'
+  >
   routing: Routing
   store: Store
   bus: Bus
@@ -58,6 +71,7 @@ export class Terminals {
   readonly #viewers = new Set<Viewer>()
   /** Scopes of tunnels that may have shells, each with what stops waiting for the tunnel's end. */
   readonly #scopes = new Map<string, () => void>()
+  readonly #unsubscribe: readonly (() => void)[]
   readonly #timer: NodeJS.Timeout
   #isStopping = false
 
@@ -66,6 +80,13 @@ export class Terminals {
     this.#limits = { ...TERMINALS_LIMITS, ...options.limits }
     this.#liveCalls = new LiveCalls(options.bus)
     this.#admission = new Admission({ ...options, liveCalls: this.#liveCalls })
+    const { bus } = options
+    // After the live calls, so that who looks on is told why before the shell is gone.
+    this.#unsubscribe = [
+      bus.subscribe('credential.revoked', ({ credentialId }) => this.#endShells(rightOfKey(credentialId))),
+      bus.subscribe('session.revoked', ({ familyId }) => this.#endShells(rightOfSignIn(familyId))),
+      bus.subscribe('member.removed', ({ teamId, userId }) => this.#endShells(scopeOfUser(userId), teamId)),
+    ]
     this.#server = new WebSocketServer({
       noServer: true,
       clientTracking: false,
@@ -115,6 +136,7 @@ export class Terminals {
   stop(): void {
     this.#isStopping = true
     clearInterval(this.#timer)
+    for (const unsubscribe of this.#unsubscribe) unsubscribe()
     for (const forget of this.#scopes.values()) forget()
     for (const { socket } of this.#viewers) socket.close(CLOSE.stopping, 'the server is stopping')
     this.#liveCalls.stop()
@@ -216,13 +238,14 @@ export class Terminals {
     const { now, log } = this.#options
     const { socket, agentId, address } = viewer
     const { viewer: name, shell, position, cols, rows } = opening
-    const { scope, tunnel } = admitted
+    const { scope, right, tunnel } = admitted
     const began = now()
     const about = { agent_id: agentId, address, viewer: name }
     await this.#record(admitted, agentId, 'terminal.opened', about)
     this.#expectEnd(admitted, agentId)
     const attach: TerminalAttach = {
       ...{ scope, viewer: name, cols, rows },
+      ...(right !== undefined && { right }),
       ...(shell !== undefined && { shell }),
       ...(position !== undefined && { position }),
     }
@@ -269,20 +292,29 @@ export class Terminals {
     if (!tunnel || this.#scopes.has(scope)) return
     const end = (): void => {
       this.#scopes.delete(scope)
-      this.#endScope(teamId, agentId, scope).catch((error: unknown) =>
-        // The agent ends them by itself after a while without viewers.
-        this.#options.log.info({ error, agent_id: agentId }, 'terminal.shells_not_ended'),
-      )
+      void this.#endScope(teamId, agentId, scope)
     }
     tunnel.closed.addEventListener('abort', end, { once: true })
     this.#scopes.set(scope, () => tunnel.closed.removeEventListener('abort', end))
   }
 
+  /** Shells may be on any agent, also since before this server started: each is told, none is remembered. */
+  #endShells(name: string, teamId?: string): void {
+    for (const agent of this.#options.agents.withTerminals(teamId))
+      void this.#endScope(agent.teamId, agent.agentId, name)
+  }
+
+  /** Has an agent end all shells of a scope, or of a right. Never rejects. */
   async #endScope(teamId: string, agentId: string, scope: string): Promise<void> {
-    const stream = await this.#streamTo(teamId, agentId)
-    stream.listen({ onData() {}, onEnd: () => stream.end(), onReset() {}, onDrain() {} })
-    stream.write(encodeViewerFrame({ type: 'end_scope', scope }))
-    stream.end()
+    try {
+      const stream = await this.#streamTo(teamId, agentId)
+      stream.listen({ onData() {}, onEnd: () => stream.end(), onReset() {}, onDrain() {} })
+      stream.write(encodeViewerFrame({ type: 'end_scope', scope }))
+      stream.end()
+    } catch (error) {
+      // The agent ends them by itself after a while without viewers.
+      this.#options.log.info({ error, agent_id: agentId }, 'terminal.shells_not_ended')
+    }
   }
 
   /** Tells a viewer why there is no terminal: one message, and a close that says it once more. */

@@ -112,7 +112,10 @@ beforeEach(async () => {
             }
           : undefined,
     },
-    agents: { get: (_team, agentId) => (agentId === 'studio' ? { offers_terminal: offers } : undefined) },
+    agents: {
+      get: (_team, agentId) => (agentId === 'studio' ? { offers_terminal: offers } : undefined),
+      withTerminals: () => [{ teamId: TEAM_ID, agentId: 'studio' }],
+    },
     routing: {
       pathTo: () => ({
         open: async () => {
@@ -203,7 +206,7 @@ describe('who may look at a shell', () => {
     ['in a header', { team_id: TEAM_ID }, { authorization: 'Bearer good' }],
   ])('an access token of a member, %s', async (_where, opening, headers) => {
     const { end } = await look(opening, headers)
-    expect(end.frames[0]).toMatchObject({ attach: { scope: `user:${USER_ID}` } })
+    expect(end.frames[0]).toMatchObject({ attach: { scope: `user:${USER_ID}`, right: 'sign-in:family' } })
   })
 
   test.each<[string, object, number, string?]>([
@@ -321,6 +324,15 @@ describe('when it ends', () => {
     closing.abort()
     await expect.poll(() => ends.at(-1)?.frames).toEqual([{ type: 'end_scope', scope: 'tunnel:session' }])
     expect((await ask({ ...OPENING, admin_token: TOKEN })).code).toBe(4401)
+  })
+
+  test.each([
+    ['the sign-in', () => bus.publish('session.revoked', { familyId: 'family' }), 'sign-in:family'],
+    ['the key', () => bus.publish('credential.revoked', { credentialId: 'key' }), 'credential:key'],
+    ['the role', () => bus.publish('member.removed', { teamId: TEAM_ID, userId: USER_ID }), `user:${USER_ID}`],
+  ])('with %s its shells end, also those that nobody looks at', async (_what, end, scope) => {
+    end()
+    await expect.poll(() => ends.at(-1)?.frames).toEqual([{ type: 'end_scope', scope }])
   })
 
   test('an agent that has lost its link closes the socket so that its viewer comes back', async () => {
