@@ -11,6 +11,7 @@ import { isolationSection } from './isolation.ts'
 import { memorySection } from './memory.ts'
 import { reached, renderPage, renderSection, type Section } from './report.ts'
 import { type RequestWindow, requestSection } from './requests.ts'
+import { runUnpaced } from './unpaced.ts'
 
 const USAGE = `npm run bench -- [--only bulk,requests,inspector,echo,isolation,memory,dispatch] [--rounds 5] [--quick]
 
@@ -80,6 +81,11 @@ async function main(): Promise<void> {
   const plan = { ...(values.quick ? QUICK : FULL) }
   if (values.rounds !== undefined) plan.rounds = wholeNumber('--rounds', values.rounds)
   const parts = chosenParts(values.only)
+  const exitCode = runUnpaced()
+  if (exitCode !== undefined) {
+    process.exitCode = exitCode
+    return
+  }
 
   const start = { date: new Date(), loadAverage: loadavg()[0] ?? 0 }
   const directory = mkdtempSync(join(tmpdir(), 'cyberun-bench-'))

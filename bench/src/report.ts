@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
+import { congestionControl } from './unpaced.ts'
 
 /** One line of the table: what was measured and, when it is a gate, what it has to reach. */
 export interface Row {
@@ -62,11 +62,6 @@ export function renderPage(sections: readonly Section[], start: RunStart): strin
 function machine(): string {
   const memory = Math.round(totalmem() / 1024 ** 3)
   return `${cpus().length} × ${cpus()[0]?.model.trim()}, ${memory} GiB, Linux ${release()}, Node ${process.version}, loopback under ${congestionControl()}`
-}
-
-/** How TCP decides what to send: BBR paces on loopback, too, where bulk then costs up to twice the CPU of reno or cubic. */
-function congestionControl(): string {
-  return readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim()
 }
 
 function number(value: number): string {
