@@ -64,6 +64,8 @@ export class AttemptLimiter {
 
 /** Who an address is for counting: an IPv4 address, or the /64 that an IPv6 host is given whole. */
 export function addressKey(address: string): string {
+  // Asked several times for each request of a visitor, and most of them come over IPv4.
+  if (!address.includes(':')) return address
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1]
   if (mapped !== undefined) return mapped
   if (!isIPv6(address)) return address

@@ -34,7 +34,7 @@ export async function askService(
     signal.throwIfAborted()
     stream = await path.open({ target: { kind: 'tcp', port }, priority: 'interactive' }, listener, signal)
     stream.accepted.catch(giveUp)
-    stream.write(Buffer.from(questionFor(port, target), 'latin1'))
+    stream.write(questionFor(port, target))
     return await listener.answer
   } catch {
     // No path to the agent just now, or no stream: nothing was learnt.
@@ -45,7 +45,7 @@ export async function askService(
   }
 }
 
-function questionFor(port: number, target: string): string {
+function questionFor(port: number, target: string): Buffer {
   return formatHead(`GET ${target} HTTP/1.1`, [
     ...['Host', localTarget(port).host, 'Accept', 'text/html, application/json;q=0.9, */*;q=0.8'],
     ...['User-Agent', 'Cyberun', 'Connection', 'close'],

@@ -48,10 +48,9 @@ function labelOf(host: HostName, tunnelDomain: string): string | undefined {
  * address literal can only be where the connection came to, so that one is right whatever the settings say.
  */
 function isOwnHost(host: HostName, arrival: Arrival, settings: DoorSettings): boolean {
+  if (isLoopback(host.name) || host.name === settings.publicHost || host.name === settings.tunnelDomain) return true
   const address = arrival.localAddress.replace(/^::ffff:/, '')
-  return (
-    isLoopback(host.name) || [settings.publicHost, settings.tunnelDomain, address, `[${address}]`].includes(host.name)
-  )
+  return host.name === address || host.name === `[${address}]`
 }
 
 function throughHostDoor(

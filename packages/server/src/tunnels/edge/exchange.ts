@@ -37,7 +37,7 @@ export interface ExchangeContext {
  * The service granted the upgrade: `head` and then `rest`, valid during the call only, are for the visitor. `inspected`
  * wants to be told what the WebSocket carries.
  */
-export type OnSwitched = (stream: LinkStream, head: string, rest: Uint8Array, inspected?: InspectedRequest) => void
+export type OnSwitched = (stream: LinkStream, head: Uint8Array, rest: Uint8Array, inspected?: InspectedRequest) => void
 
 /**
  * `opening`: a connection to the service is awaited. `asking`: the request goes out, no final answer yet.
@@ -173,7 +173,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
     upstream.begin(this, { toHead: checked.method === 'HEAD', toUpgrade: checked.upgrade !== 'none' })
     const head = rewriteRequest(checked, path, door, tunnel.target, this.#visitor, this.#context.hop)
     this.#inspected?.asked(head.fields, !this.#isRequestSent, this.#reused ? undefined : upstream.reached)
-    upstream.write(Buffer.from(formatHead(`${head.method} ${head.target} HTTP/1.1`, head.fields), 'latin1'))
+    upstream.write(formatHead(`${head.method} ${head.target} HTTP/1.1`, head.fields))
     if (!this.#isRequestSent) this.#connection.readBody()
   }
 
@@ -192,7 +192,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
     if (this.#stage === 'over' || !this.#upstream) return
     this.#inspected?.requestEnded()
     if (this.#checked.body.kind === 'chunked') {
-      this.#upstream.write(Buffer.from(formatHead('0', rewriteRequestTrailers(trailers)), 'latin1'))
+      this.#upstream.write(formatHead('0', rewriteRequestTrailers(trailers)))
     }
     this.#isRequestSent = true
   }

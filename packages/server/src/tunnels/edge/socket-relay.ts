@@ -19,12 +19,12 @@ export interface RelayContext {
 export function relayUpgraded(
   stream: LinkStream,
   socket: PumpSocket,
-  head: string,
+  head: Uint8Array,
   rest: Uint8Array,
   context: RelayContext,
   inspected?: InspectedRequest,
 ): void {
-  socket.write(Buffer.concat([Buffer.from(head, 'latin1'), rest]))
+  socket.write(Buffer.concat([head, rest]))
   const frames = inspected?.switched()
   frames?.fromService.push(rest)
   const onPiece =

@@ -5,6 +5,10 @@
  */
 export type Fields = string[]
 
+const LF = 10
+const CR = 13
+const SPACE = 32
+const COLON = 58
 const TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 const TOKEN_CODES = Uint8Array.from({ length: 256 }, (_, code) =>
   TOKEN_CHARACTERS.includes(String.fromCharCode(code)) ? 1 : 0,
@@ -85,34 +89,47 @@ function isHopByHop(lowerName: string): boolean {
   return HOP_BY_HOP.has(lowerName)
 }
 
-/** Whether a character may stand in a field's value: no control character but tab, and nothing that is no single byte. */
-function isValueCode(code: number): boolean {
-  return (code >= 0x20 && code <= 0xff && code !== 0x7f) || code === 0x09
-}
-
-function isToken(text: string): boolean {
-  for (let at = 0; at < text.length; at++) if (!isTokenCode(text.charCodeAt(at))) return false
-  return text !== ''
-}
-
-function isValue(text: string): boolean {
-  for (let at = 0; at < text.length; at++) if (!isValueCode(text.charCodeAt(at))) return false
-  return true
-}
+/** Characters of a field's value: no control character but tab, and nothing that is no single byte. */
+const VALUE_CODES = Uint8Array.from({ length: 256 }, (_, code) =>
+  (code >= 0x20 && code !== 0x7f) || code === 0x09 ? 1 : 0,
+)
+/** Characters of whole lines that we have written ourselves. */
+const LINE_CODES = new Uint8Array(256).fill(1)
 
 /**
- * The head of an HTTP/1.1 message as text, one character a byte. Checks at the moment of writing that no name and no
- * value can break out of its line, wherever it came from; throws an `Error` otherwise, because that is our own bug.
- * `lastLines` are field lines of ours, each with its CRLF.
+ * The bytes of an HTTP/1.1 message's head. Checks while writing that no name and no value can break out of its line,
+ * wherever it came from; throws an `Error` otherwise, because that is our own bug. `lastLines` are field lines of ours,
+ * each with its CRLF.
  */
-export function formatHead(startLine: string, fields: Fields, lastLines = ''): string {
-  if (!isValue(startLine)) throw new Error('a start line holds a control character')
-  let text = `${startLine}\r\n`
+export function formatHead(startLine: string, fields: Fields, lastLines = ''): Buffer {
+  let length = startLine.length + lastLines.length + 4
+  for (const part of fields) length += part.length + 2
+  const bytes = Buffer.allocUnsafe(length)
+  let at = endLine(bytes, put(bytes, 0, startLine, VALUE_CODES))
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] ?? ''
-    const value = fields[i + 1] ?? ''
-    if (!isToken(name) || !isValue(value)) throw new Error(`the field ${JSON.stringify(name)} cannot be written`)
-    text += `${name}: ${value}\r\n`
+    if (name === '') throw new Error('a field without a name cannot be written')
+    at = put(bytes, at, name, TOKEN_CODES)
+    bytes[at] = COLON
+    bytes[at + 1] = SPACE
+    at = endLine(bytes, put(bytes, at + 2, fields[i + 1] ?? '', VALUE_CODES))
   }
-  return `${text}${lastLines}\r\n`
+  endLine(bytes, put(bytes, at, lastLines, LINE_CODES))
+  return bytes
+}
+
+/** Writes `text`, of these characters only, from `at` on, and returns where it ends. */
+function put(bytes: Uint8Array, at: number, text: string, allowed: Uint8Array): number {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (allowed[code] !== 1) throw new Error(`the character ${code} cannot be written there in a head`)
+    bytes[at + i] = code
+  }
+  return at + text.length
+}
+
+function endLine(bytes: Uint8Array, at: number): number {
+  bytes[at] = CR
+  bytes[at + 1] = LF
+  return at + 2
 }

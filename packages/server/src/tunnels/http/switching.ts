@@ -11,7 +11,7 @@ const ACCEPT_SUFFIX = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
  * The 101 for the visitor, or undefined when the service's is not the grant of this very request (RFC 6455, section
  * 4.1): then what it speaks may be anything but WebSocket.
  */
-export function switchingHead(request: CheckedRequest, head: ResponseHead, context: AnswerContext): string | undefined {
+export function switchingHead(request: CheckedRequest, head: ResponseHead, context: AnswerContext): Buffer | undefined {
   const { fields } = head
   const accepts = valuesOf(fields, 'sec-websocket-accept')
   const granted =

@@ -55,7 +55,7 @@ export async function replay(
 function requestBytes(method: string, path: string, all: Fields, body: Buffer = Buffer.alloc(0)): Buffer {
   // Nobody waits for a 100 here.
   const fields = all.filter((_, i) => all[i - (i % 2)]?.toLowerCase() !== 'expect')
-  const head = Buffer.from(formatHead(`${method} ${path} HTTP/1.1`, fields), 'latin1')
+  const head = formatHead(`${method} ${path} HTTP/1.1`, fields)
   if (firstOf(fields, 'transfer-encoding') === undefined) return Buffer.concat([head, body])
   const size = body.length === 0 ? '' : `${body.length.toString(16)}\r\n`
   return Buffer.concat([head, Buffer.from(size), body, Buffer.from(body.length === 0 ? '0\r\n\r\n' : '\r\n0\r\n\r\n')])
