@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { textAnswer } from './http-suite/build.ts'
 import { type Answer, MalformedMessage, readAnswer } from './http-suite/message.ts'
 import { ScriptedOrigin } from './http-suite/origin.ts'
-import { type DoorFactory, type Visitor, VisitorConnection } from './http-suite/visitor.ts'
+import { type DoorFactory, type OpenDoor, type Visitor, VisitorConnection } from './http-suite/visitor.ts'
 
 /** A connection that is still open then was not closed. */
 const CASE_TIMEOUT_MS = 10_000
@@ -225,12 +225,13 @@ const BEFORE_THE_SERVICE: readonly (readonly [string, readonly Refusal[]])[] = [
 export function runRefusals(factory: DoorFactory): void {
   describe(`refusals at ${factory.name}`, { timeout: CASE_TIMEOUT_MS }, () => {
     let origin: ScriptedOrigin
-    let door: Awaited<ReturnType<DoorFactory['start']>>
+    let door: OpenDoor
     let place: Place
 
     beforeAll(async () => {
       origin = await ScriptedOrigin.listen()
       door = await factory.start(origin)
+      origin.mount(door.service?.pathPrefix ?? '')
       place = placeOf(door.visitor)
     })
     beforeEach(() => {

@@ -4,8 +4,10 @@ import { join } from 'node:path'
 import { afterAll, beforeAll } from 'vitest'
 import { BROWSER_DOORS } from '../../src/browser-doors.ts'
 import { doorsOf, localDoorOf, portDoorOf } from '../../src/doors.ts'
+import { runClientSuite } from '../../src/http-suite/clients.ts'
 import { runHttpSuite } from '../../src/http-suite/index.ts'
 import { type Installation, startInstallation } from '../../src/installation.ts'
+import { runRefusals } from '../../src/refusals.ts'
 
 /** The suite at the doors that not every installation has, or that are not the edge's. */
 let directory: string
@@ -23,10 +25,8 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-runHttpSuite(
-  portDoorOf(() => withPorts),
-  { bulkMebibytes: 64 },
-)
+const port = portDoorOf(() => withPorts)
+runHttpSuite(port, { bulkMebibytes: 64 })
 runHttpSuite(
   localDoorOf(() => local),
   { bulkMebibytes: 64 },
@@ -39,3 +39,7 @@ runHttpSuite(basePath.host, { bulkMebibytes: 64 })
 runHttpSuite(basePath.path, { bulkMebibytes: 64 })
 runHttpSuite(preserving.host, { bulkMebibytes: 64 })
 runHttpSuite(preserving.path, { bulkMebibytes: 64 })
+for (const door of [port, basePath.path]) {
+  runRefusals(door)
+  runClientSuite(door)
+}
