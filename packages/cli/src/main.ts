@@ -2,7 +2,6 @@ import { CommanderError } from 'commander'
 import type { Context } from './context.ts'
 import { CliError } from './errors.ts'
 import { EXIT_CODES, type ExitName } from './exit-codes.ts'
-import { reportFailure } from './failure.ts'
 import { createProgram } from './program.ts'
 
 /** Of the process, what commands use. */
@@ -29,16 +28,22 @@ export async function main(process: ProcessLike): Promise<number> {
   try {
     await program.parseAsync(process.argv)
   } catch (error) {
-    exit = error instanceof CommanderError ? endOfParsing(context, error) : reportFailure(context, error)
+    exit = await endBy(context, error)
   }
   return typeof exit === 'number' ? exit : EXIT_CODES[exit][0]
 }
 
-/** Commander throws for help too, which is no failure unless it stands in for a missing command. */
-function endOfParsing(context: Context, error: CommanderError): ExitName {
-  if (error.exitCode === 0) return 'ok'
-  if (error.code === 'commander.help') return 'usage'
+/** How the process exits for what was thrown. Commander throws for help too, which fails only in place of a command. */
+async function endBy(context: Context, error: unknown): Promise<ExitName> {
+  if (error instanceof CommanderError && error.exitCode === 0) return 'ok'
+  if (error instanceof CommanderError && error.code === 'commander.help') return 'usage'
+  // Brings the API's client with it, which help need not wait for.
+  const { reportFailure } = await import('./failure.ts')
+  return reportFailure(context, error instanceof CommanderError ? usageError(error) : error)
+}
+
+function usageError(error: CommanderError): CliError {
   const message = error.message.replace(/^error: /, '').replace(/\n\((.*)\)$/, '. $1')
   const advice = message.endsWith('?') ? '' : '; see "cyberun help"'
-  return reportFailure(context, new CliError('usage', 'usage', `${message.replace(/\.$/, '')}${advice}`))
+  return new CliError('usage', 'usage', `${message.replace(/\.$/, '')}${advice}`)
 }
