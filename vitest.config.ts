@@ -10,6 +10,8 @@ export default defineConfig({
   test: {
     reporters: ['default', './packages/testkit/src/skip-reporter.ts'],
     maxWorkers: 2,
+    // Of the tests of one file that may run beside each other: they start a browser each.
+    maxConcurrency: 2,
     projects: [
       {
         test: {

@@ -28,7 +28,10 @@ export interface Stage {
   victim: Page
   /** A tab with a page of A, for scripts that leave it as it was. */
   hostile: Page
-  /** Opens a page of A in a tab of its own; `path` has no slash at its start. */
+  /**
+   * Shows a page of A in a third tab, in place of the one before: a tab costs more than all that is done in it. `path`
+   * has no slash at its start.
+   */
   openA(path?: string): Promise<Page>
   a: Service
   b: Victim
@@ -46,7 +49,7 @@ export interface Stage {
 export interface Attack {
   /** What the attacker has got when it succeeds. */
   name: string
-  /** It leaves the browser changed, so it gets one to itself. */
+  /** It leaves the browser changed, so it gets one to itself; there the API's pages were never opened. */
   spoils?: true
   /** Whether it succeeded. */
   run(stage: Stage): Promise<boolean>
@@ -89,7 +92,5 @@ export async function shownInFrame(stage: Stage, url: string, text: string): Pro
   // A page that may not be framed has one of the browser's own in its place.
   const framed = page.frames().filter((frame) => frame !== page.mainFrame() && frame.url().startsWith('http'))
   const texts = framed.map((frame) => frame.evaluate(() => document.body.textContent ?? '').catch(() => ''))
-  const isShown = (await Promise.all(texts)).some((shown) => shown.includes(text))
-  await page.close()
-  return isShown
+  return (await Promise.all(texts)).some((shown) => shown.includes(text))
 }

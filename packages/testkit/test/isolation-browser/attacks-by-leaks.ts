@@ -4,15 +4,15 @@ import { say } from './services.ts'
 /** Each of these pages asks the other site; what one did not ask yet, it has not leaked yet. */
 const ASKED_MS = 10_000
 
-/** Opens a page of A that makes `requests` to another site, and tells whether one of them held the tunnel's token. */
-async function leaks(stage: Stage, html: string, fields = {}): Promise<boolean> {
+/** Opens a page of A that asks another site for `/what`, and tells whether that was sent the tunnel's token. */
+async function leaks(stage: Stage, what: string, html: string, fields = {}): Promise<boolean> {
   const before = stage.third.seen.length
   const page = await stage.openA(say({ fields, body: `<!doctype html><title>A</title>${html}` }))
   if (html.startsWith('<a')) await page.click('a')
-  if (!(await eventually(() => stage.third.seen.length > before, ASKED_MS)))
-    throw new Error('the other site was not asked')
-  await page.close()
-  return JSON.stringify(stage.third.seen.slice(before)).includes(stage.tokenOfA)
+  const seen = () => stage.third.seen.slice(before)
+  if (!(await eventually(() => seen().some(({ url }) => url === `/${what}`), ASKED_MS)))
+    throw new Error(`the other site was not asked for /${what}`)
+  return JSON.stringify(seen()).includes(stage.tokenOfA)
 }
 
 /** Fields by which a service speaks for all of its origin, or for its host name. */
@@ -32,10 +32,9 @@ const NAME_WIDE: Record<string, string> = {
 
 /** The names among `fields` that reach the browser when A's service sends them. */
 async function reaching(stage: Stage, fields: Record<string, string>): Promise<string[]> {
-  const page = await stage.context.newPage()
+  const page = await stage.openA()
   const answer = await page.goto(`${stage.at.a}/${say({ fields })}`)
   const names = Object.keys((await answer?.allHeaders()) ?? {})
-  await page.close()
   return names.filter((name) => Object.keys(fields).some((field) => field.toLowerCase() === name))
 }
 
@@ -43,27 +42,28 @@ async function reaching(stage: Stage, fields: Record<string, string>): Promise<s
 export const ATTACKS_BY_LEAKS: Attack[] = [
   {
     name: "send the tunnel's token to another site as the Referer of an image",
-    run: (stage) => leaks(stage, `<img src="${stage.at.third}/image">`, { 'Referrer-Policy': 'unsafe-url' }),
+    run: (stage) => leaks(stage, 'image', `<img src="${stage.at.third}/image">`, { 'Referrer-Policy': 'unsafe-url' }),
   },
   {
     name: "send the tunnel's token to another site as the Referer of a script",
     run: (stage) =>
-      leaks(stage, `<script src="${stage.at.third}/script"></script>`, { 'Referrer-Policy': 'unsafe-url' }),
+      leaks(stage, 'script', `<script src="${stage.at.third}/script"></script>`, { 'Referrer-Policy': 'unsafe-url' }),
   },
   {
     name: "send the tunnel's token to another site as the Referer of a link",
-    run: (stage) => leaks(stage, `<a href="${stage.at.third}/link">on</a>`, { 'Referrer-Policy': 'unsafe-url' }),
+    run: (stage) =>
+      leaks(stage, 'link', `<a href="${stage.at.third}/link">on</a>`, { 'Referrer-Policy': 'unsafe-url' }),
   },
   {
     name: "send the tunnel's token to another site as the Referer of a new window",
     run: (stage) =>
-      leaks(stage, `<a onclick="window.open('${stage.at.third}/window')">on</a>`, {
+      leaks(stage, 'window', `<a onclick="window.open('${stage.at.third}/window')">on</a>`, {
         'Referrer-Policy': 'unsafe-url',
       }),
   },
   {
     name: "send the tunnel's token to another site by an element's own referrer policy",
-    run: (stage) => leaks(stage, `<img referrerpolicy="unsafe-url" src="${stage.at.third}/image">`),
+    run: (stage) => leaks(stage, 'image', `<img referrerpolicy="unsafe-url" src="${stage.at.third}/image">`),
   },
   {
     name: "find the tunnel's token in address, history or timing",
@@ -74,7 +74,6 @@ export const ATTACKS_BY_LEAKS: Attack[] = [
         const urls = navigation.entries().map(({ url }) => url)
         return JSON.stringify([location.href, document.referrer, performance.getEntries(), urls])
       })
-      await page.close()
       return known.includes(stage.tokenOfA)
     },
   },

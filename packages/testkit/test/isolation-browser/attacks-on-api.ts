@@ -115,29 +115,25 @@ export const ATTACKS_ON_API: Attack[] = [
     name: 'hold a window with a page of the API',
     run: async (stage) => {
       const page = await stage.openA()
-      try {
-        for (const url of stage.at.apiPages) {
-          const [popup] = await Promise.all([
-            stage.context.waitForEvent('page'),
-            page.evaluate((target) => {
-              Object.assign(window, { held: window.open(target) })
-            }, url),
-          ])
-          // The sandbox goes over to a page's windows, and a page that isolates itself is not shown in one.
-          const isShown = await popup.waitForURL(url).then(
-            () => true,
-            () => false,
-          )
-          // A handle that still knows the page can lead it elsewhere and count its frames.
-          const isCutOff = () => page.evaluate(() => (window as unknown as { held: Window }).held.closed)
-          const isHeld = isShown && !(await eventually(isCutOff, CUT_OFF_MS))
-          await popup.close()
-          if (isHeld) return true
-        }
-        return false
-      } finally {
-        await page.close()
+      for (const url of stage.at.apiPages) {
+        const [popup] = await Promise.all([
+          stage.context.waitForEvent('page'),
+          page.evaluate((target) => {
+            Object.assign(window, { held: window.open(target) })
+          }, url),
+        ])
+        // The sandbox goes over to a page's windows, and a page that isolates itself is not shown in one.
+        const isShown = await popup.waitForURL(url).then(
+          () => true,
+          () => false,
+        )
+        // A handle that still knows the page can lead it elsewhere and count its frames.
+        const isCutOff = () => page.evaluate(() => (window as unknown as { held: Window }).held.closed)
+        const isHeld = isShown && !(await eventually(isCutOff, CUT_OFF_MS))
+        await popup.close()
+        if (isHeld) return true
       }
+      return false
     },
   },
 ]

@@ -47,7 +47,7 @@ async function originOfOwnPage(stage: Stage, method: 'GET' | 'POST'): Promise<st
   await tab.waitForURL(/^http/).catch(() => undefined)
   await tab.waitForLoadState()
   const own = await tab.evaluate(() => (document.title === 'A' ? self.origin : undefined))
-  await Promise.all([tab.close(), page.close()])
+  await tab.close()
   return own
 }
 
@@ -63,7 +63,7 @@ export const ATTACKS_ON_PAGES: Attack[] = [
   {
     name: 'read a page of B in a frame',
     async run(stage) {
-      // A page of its own, because it changes what site it says it is of.
+      // Not in the hostile tab's page, because it changes what site it says it is of.
       const page = await stage.openA()
       const loot = await page
         .evaluate(async (b) => {
@@ -76,7 +76,6 @@ export const ATTACKS_ON_PAGES: Attack[] = [
           return (frame.contentWindow as Window).document.body.textContent
         }, stage.at.b)
         .catch(() => '')
-      await page.close()
       return includesText(loot)
     },
   },
@@ -190,8 +189,11 @@ export const ATTACKS_ON_PAGES: Attack[] = [
     async run(stage) {
       const before = stage.b.changes.length
       const form = `<form method="POST" action="${stage.at.b}/change"></form><script>document.forms[0].submit()</script>`
-      // The tab stays until the end: to close one in the middle of such a navigation can hang the browser's driver.
-      await stage.openA(say({ fields: { 'Content-Type': 'text/html' }, body: form }))
+      // A tab that nobody needs again: to close or lead one in the middle of such a navigation can hang the browser's driver.
+      const tab = await stage.context.newPage()
+      await tab
+        .goto(`${stage.at.a}/${say({ fields: { 'Content-Type': 'text/html' }, body: form })}`)
+        .catch(() => undefined)
       return eventually(() => hasChanged(stage, before), FORM_MS)
     },
   },

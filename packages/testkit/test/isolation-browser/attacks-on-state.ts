@@ -128,7 +128,7 @@ export const ATTACKS_ON_STATE: Attack[] = [
       const cookies = (await cookieNames(stage)).flatMap((name) =>
         domains.flatMap((domain) => paths.map((path) => `${name}=tossed; Path=${path}${domain}; Max-Age=600`)),
       )
-      await stage.openA(say({ fields: { 'Set-Cookie': cookies } })).then((page) => page.close())
+      await stage.openA(say({ fields: { 'Set-Cookie': cookies } }))
       const { signedIn, tossed } = await reopened(stage)
       return tossed || !signedIn
     },
@@ -145,7 +145,7 @@ export const ATTACKS_ON_STATE: Attack[] = [
     name: 'clear what B keeps by Clear-Site-Data',
     spoils: true,
     async run(stage) {
-      await stage.openA(say({ fields: { 'Clear-Site-Data': '"*"' } })).then((page) => page.close())
+      await stage.openA(say({ fields: { 'Clear-Site-Data': '"*"' } }))
       return !(await reopened(stage)).signedIn
     },
   },
@@ -168,7 +168,6 @@ export const ATTACKS_ON_STATE: Attack[] = [
           if (all.length > 0) await navigator.serviceWorker.ready
         }, tries)
         .catch(() => undefined)
-      await page.close()
       for (const url of [`${stage.at.b}/`, ...stage.at.apiPages]) {
         await stage.victim.goto(url).catch(() => undefined)
         if ((await stage.victim.textContent('body')) === 'taken over') return true
@@ -218,9 +217,7 @@ export const ATTACKS_ON_STATE: Attack[] = [
       const page = await stage.openA()
       const isGranted = () =>
         page.evaluate(async () => (await navigator.permissions.query({ name: 'geolocation' })).state === 'granted')
-      const granted = await eventually(() => isGranted().catch(() => false))
-      await page.close()
-      return granted
+      return await eventually(() => isGranted().catch(() => false))
     },
   },
 ]

@@ -12,7 +12,7 @@ async function measure(start: () => Promise<Ground>): Promise<string[]> {
   return await succeedingAttacks(browser, ground, ATTACKS)
 }
 
-describe.skipIf(lacksPrograms('chromium', 'openssl'))('a hostile page in a tunnel', () => {
+describe.skipIf(lacksPrograms('chromium', 'openssl'))('a hostile page in a tunnel', { concurrent: true }, () => {
   test('gets all it wants of a naive gateway with one origin', async () => {
     expect(await measure(startNaiveGround)).toEqual(ATTACKS.map(({ name }) => name))
   })

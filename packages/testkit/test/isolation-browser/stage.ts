@@ -1,19 +1,23 @@
-import type { Browser, BrowserContext, Page } from 'playwright-core'
+import type { Browser, Page } from 'playwright-core'
 import { openTunnelPage } from '../../src/browser.ts'
 import type { Attack, Stage } from './attack.ts'
 import type { Ground } from './grounds.ts'
 
-/** A fresh browser profile on `ground`, in which the victim has done all of what attacks are after. */
-async function setUp(browser: Browser, ground: Ground): Promise<Stage> {
+/**
+ * A fresh browser profile on `ground`, in which the victim has done all of what attacks are after; with the API's pages
+ * only `withApi`, because each costs the browser a process.
+ */
+async function setUp(browser: Browser, ground: Ground, { withApi }: { withApi: boolean }): Promise<Stage> {
   const context = await browser.newContext({ serviceWorkers: 'allow' })
   const { api } = ground
-  for (const url of api.pages) await visit(context, url)
   const victim = await context.newPage()
+  if (withApi) for (const url of api.pages) await victim.goto(url)
   const b = await openTunnel(victim, ground.tunnels.b)
   await victim.goto(`${b}/login`)
   await victim.evaluate(() => (window as unknown as { kept: Promise<unknown> }).kept)
   const hostile = await context.newPage()
   const a = await openTunnel(hostile, ground.tunnels.a)
+  let another: Page | undefined
   return {
     context,
     at: {
@@ -29,9 +33,9 @@ async function setUp(browser: Browser, ground: Ground): Promise<Stage> {
     victim,
     hostile,
     async openA(path = '') {
-      const page = await context.newPage()
-      await page.goto(`${a}/${path}`).catch(() => undefined)
-      return page
+      another ??= await context.newPage()
+      await another.goto(`${a}/${path}`).catch(() => undefined)
+      return another
     },
     a: ground.a,
     b: ground.b,
@@ -41,12 +45,6 @@ async function setUp(browser: Browser, ground: Ground): Promise<Stage> {
     addressIsToken: ground.addressIsToken,
     apiChanges: ground.apiChanges,
   }
-}
-
-async function visit(context: BrowserContext, url: string): Promise<void> {
-  const page = await context.newPage()
-  await page.goto(url)
-  await page.close()
 }
 
 /** Opens a tunnel as a person does; returns the address that its pages live below, without a slash at its end. */
@@ -63,14 +61,14 @@ export async function succeedingAttacks(
 ): Promise<string[]> {
   const succeeded = new Set<Attack>()
   const sharing = async () => {
-    const stage = await setUp(browser, ground)
+    const stage = await setUp(browser, ground, { withApi: true })
     for (const attack of attacks) if (!attack.spoils && (await attack.run(stage))) succeeded.add(attack)
     await stage.context.close()
   }
   const spoiling = async () => {
     for (const attack of attacks) {
       if (!attack.spoils) continue
-      const stage = await setUp(browser, ground)
+      const stage = await setUp(browser, ground, { withApi: false })
       if (await attack.run(stage)) succeeded.add(attack)
       await stage.context.close()
     }
