@@ -1,9 +1,9 @@
 import { hostDoor, pathDoor, portDoor } from '../http/door.ts'
 import { firstOf } from '../http/fields.ts'
+import { isNavigation } from '../http/navigation.ts'
 import { type OwnAnswer, plainPage, redirectAnswer } from '../http/pages.ts'
 import { Refusal } from '../http/refusal.ts'
 import type { CheckedRequest } from '../http/request-checks.ts'
-import { isBrowser } from '../http/request-head.ts'
 import { climbsOut, type HostName, isLoopback, splitTunnelPath, withSlash } from '../http/target.ts'
 import type { OpenTunnel } from '../open-tunnel.ts'
 import type { Arrival, DoorSettings, Routed, TunnelIndex } from './door-search.ts'
@@ -107,14 +107,6 @@ const PAGES_REFUSED =
 
 function isServiceWorkerScript({ fields }: CheckedRequest): boolean {
   return firstOf(fields, 'service-worker') !== undefined
-}
-
-/** Whether a browser is about to show the answer as a page. */
-function isNavigation(request: CheckedRequest): boolean {
-  if (request.upgrade !== 'none' || (request.method !== 'GET' && request.method !== 'HEAD')) return false
-  const mode = firstOf(request.fields, 'sec-fetch-mode')
-  if (mode !== undefined) return mode === 'navigate'
-  return (firstOf(request.fields, 'accept')?.includes('text/html') ?? false) && isBrowser(request)
 }
 
 function isPreflightOfSandbox(request: CheckedRequest): boolean {

@@ -2,6 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto'
 import { cookieValues } from '../http/cookies.ts'
 import type { Door } from '../http/door.ts'
 import { firstOf, valuesOf } from '../http/fields.ts'
+import { isNavigation } from '../http/navigation.ts'
 import { noticePage, type OwnAnswer, redirectAnswer } from '../http/pages.ts'
 import type { CheckedRequest } from '../http/request-checks.ts'
 import type { OpenTunnel } from '../open-tunnel.ts'
@@ -47,12 +48,9 @@ export function visitorNotice(
  * Whether a browser is about to show the answer in a tab of its own. Frames within pages are the page's affair, and what
  * is no GET would lose its body here; the edge lets neither come from another site.
  */
-function isFirstPage({ method, upgrade, fields }: CheckedRequest): boolean {
-  if (method !== 'GET' || upgrade !== 'none') return false
-  const mode = firstOf(fields, 'sec-fetch-mode')
-  if (mode !== undefined) return mode === 'navigate' && (firstOf(fields, 'sec-fetch-dest') ?? 'document') === 'document'
-  const acceptsPage = firstOf(fields, 'accept')?.includes('text/html') ?? false
-  return acceptsPage && (firstOf(fields, 'user-agent')?.startsWith('Mozilla/') ?? false)
+function isFirstPage(request: CheckedRequest): boolean {
+  if (request.method !== 'GET' || !isNavigation(request)) return false
+  return (firstOf(request.fields, 'sec-fetch-dest') ?? 'document') === 'document'
 }
 
 /** Where tunnels share a host name, which is all that cookies know, the name says which tunnel it is. */

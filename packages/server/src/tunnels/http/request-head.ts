@@ -1,6 +1,7 @@
 import { cookieToService } from './cookies.ts'
 import { type Door, type LocalTarget, targetAs } from './door.ts'
 import { endsHere, type Fields, firstOf, listOf } from './fields.ts'
+import { isBrowser } from './navigation.ts'
 import { toService } from './references.ts'
 import type { CheckedRequest } from './request-checks.ts'
 
@@ -93,7 +94,9 @@ function rewriteValue(
       // Where WebDAV copies and moves to: a URL, or its path alone (RFC 4918, section 10.3).
       return referenceToService(value.startsWith('/') ? door.origin + value : value, door, target)
     case 'cookie':
-      return mayBringCookies(request, door, target) ? cookieToService(value, door, isBrowser(request)) : undefined
+      return mayBringCookies(request, door, target)
+        ? cookieToService(value, door, isBrowser(request.fields))
+        : undefined
     case 'expect':
       return request.awaitsContinue ? value : undefined
     default:
@@ -115,13 +118,6 @@ function mayBringCookies({ fields }: CheckedRequest, door: Door, target: LocalTa
   if (door.pages !== 'sandbox' || firstOf(fields, 'origin') !== 'null') return true
   const referer = firstOf(fields, 'referer')
   return referer !== undefined && toService(referer, door, target) !== undefined
-}
-
-/** Browsers say what they are; nothing depends on it that a client would gain by saying otherwise. */
-export function isBrowser({ fields }: CheckedRequest): boolean {
-  // Not Sec-Fetch-Mode, which libraries send, too.
-  if (firstOf(fields, 'sec-fetch-site') !== undefined) return true
-  return firstOf(fields, 'user-agent')?.startsWith('Mozilla/') ?? false
 }
 
 /** A URL outside the tunnel goes on as it is, unless it holds a token that the service does not know. */

@@ -1,5 +1,6 @@
 import type { SeenRequest } from '../activity.ts'
 import { type Fields, firstOf } from '../http/fields.ts'
+import { isBrowser } from '../http/navigation.ts'
 import type { ResponseHead } from '../http/response-parser.ts'
 
 /** What a request shows of who makes it (Fetch Metadata Request Headers, W3C). `path` is the service's. */
@@ -12,8 +13,7 @@ function whoAsks(fields: Fields): SeenRequest['by'] {
   if (mode === 'navigate') return firstOf(fields, 'sec-fetch-user') === '?1' ? 'click' : 'navigation'
   if (mode !== undefined) return 'page'
   // A browser that is old, or on a page without TLS: there it does not say what it asks for.
-  const isBrowser = firstOf(fields, 'user-agent')?.startsWith('Mozilla/') ?? false
-  if (!isBrowser) return 'client'
+  if (!isBrowser(fields)) return 'client'
   return firstOf(fields, 'accept')?.includes('text/html') ? 'navigation' : 'page'
 }
 
