@@ -1,16 +1,18 @@
 import { defineConfig } from 'vitest/config'
 
 /**
- * Two kinds of test files. `*.test.ts` run beside each other; `*.serial.test.ts` start real programs, compare rates or
- * watch a clock, so they run one file at a time once the others are done.
+ * Three kinds of test files, one after the other. `*.test.ts` run beside each other. `*.programs.test.ts` start real
+ * programs and browsers, and wait for them for longer. `*.serial.test.ts` compare rates or watch a clock, so they run one
+ * file at a time.
  */
 const common = { testTimeout: 30_000, hookTimeout: 60_000, pool: 'forks' as const }
+const withPrograms = { ...common, testTimeout: 300_000, hookTimeout: 120_000 }
 
 export default defineConfig({
   test: {
     reporters: ['default', './packages/testkit/src/skip-reporter.ts'],
     maxWorkers: 2,
-    // Of the tests of one file that may run beside each other: they start a browser each.
+    // Of the concurrent tests of one file: they start a browser each.
     maxConcurrency: 2,
     projects: [
       {
@@ -18,19 +20,25 @@ export default defineConfig({
           ...common,
           name: 'unit',
           include: ['packages/*/test/**/*.test.ts'],
-          exclude: ['**/*.serial.test.ts', '**/node_modules/**'],
+          exclude: ['**/*.{programs,serial}.test.ts', '**/node_modules/**'],
           sequence: { groupOrder: 0 },
         },
       },
       {
         test: {
-          ...common,
+          ...withPrograms,
+          name: 'programs',
+          include: ['packages/*/test/**/*.programs.test.ts'],
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...withPrograms,
           name: 'serial',
           include: ['packages/*/test/**/*.serial.test.ts'],
           fileParallelism: false,
-          testTimeout: 300_000,
-          hookTimeout: 120_000,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],
