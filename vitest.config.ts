@@ -5,8 +5,18 @@ import { defineConfig } from 'vitest/config'
  * programs and browsers, and wait for them for longer. `*.serial.test.ts` compare rates or watch a clock, so they run one
  * file at a time.
  */
-const common = { testTimeout: 30_000, hookTimeout: 60_000, pool: 'forks' as const }
-const withPrograms = { ...common, testTimeout: 300_000, hookTimeout: 120_000 }
+const common = {
+  testTimeout: 30_000,
+  hookTimeout: 60_000,
+  pool: 'forks' as const,
+  expect: { poll: { interval: 20, timeout: 20_000 } },
+}
+const withPrograms = {
+  ...common,
+  testTimeout: 300_000,
+  hookTimeout: 120_000,
+  expect: { poll: { interval: 20, timeout: 60_000 } },
+}
 
 export default defineConfig({
   test: {

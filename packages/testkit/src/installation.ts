@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { OpenTunnelBody } from '@cyberun/api'
 import { type Client, createClient } from '@cyberun/api/client'
+import { until } from './until.ts'
 
 /** What `cyberun up` leaves for scripts, as far as tests use it. */
 interface Quickstart {
@@ -77,13 +77,14 @@ export async function startInstallation(
   up.on('exit', (code, signal) => {
     if (!stopping) console.error(`cyberun up ended by itself (${signal ?? code}):\n${output()}`)
   })
+  const patience = { what: () => `cyberun up is ready:\n${output()}`, withinMs: START_MS }
   const quickstart = await until(async () => {
     if (up.exitCode !== null) throw new Error(`cyberun up ended with ${up.exitCode}:\n${output()}`)
     return readIfThere(join(directory, 'data', 'quickstart.json'))
-  }, output)
+  }, patience)
   const client = createClient({ baseUrl: quickstart.control_url, token: quickstart.integration_key })
   const agentId = quickstart.agent_id
-  await until(() => listed(client, agentId), output)
+  await until(() => listed(client, agentId), patience)
 
   return {
     agentId,
@@ -157,12 +158,4 @@ function readIfThere(path: string): Quickstart | undefined {
   } catch {
     return undefined // Not written yet.
   }
-}
-
-async function until<T>(look: () => Promise<T | undefined>, output: () => string): Promise<T> {
-  for (const end = performance.now() + START_MS; performance.now() < end; await delay(20)) {
-    const found = await look()
-    if (found !== undefined) return found
-  }
-  throw new Error(`cyberun up was not ready within ${START_MS / 1000} s:\n${output()}`)
 }

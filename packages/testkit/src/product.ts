@@ -1,11 +1,11 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { type Client, createClient } from '@cyberun/api/client'
 import type { Child } from './child.ts'
 import type { AgentVerbs } from './processes/agent.ts'
 import type { ServerVerbs, StartedServer } from './processes/server.ts'
 import { startAgentProcess, startServerProcess } from './processes.ts'
+import { until } from './until.ts'
 
 /** A server and an agent, each in its own process, as they run in production. */
 export interface Product extends AsyncDisposable {
@@ -55,7 +55,9 @@ export async function startProduct(directory: string, options: ProductOptions = 
   const tools = options.terminal && { terminal: options.terminal }
   const order = { gatewayUrl, agentKey: key.raw_key, agentId: AGENT_ID, stateDir, logLevel, ...(tools && { tools }) }
   await agent.call('start', order)
-  await untilListed(client)
+  const isListed = async () =>
+    (await client.call('GET /agents', {})).agent_list.some((each) => each.agent_id === AGENT_ID)
+  await until(isListed, { what: 'the agent is listed after its start' })
 
   const running = stack.move()
   return {
@@ -84,12 +86,4 @@ async function signIn({ controlUrl, emailAddress, userPassword, teamId }: Starte
     body: { email_address: emailAddress, user_password: userPassword },
   })
   return createClient({ baseUrl: controlUrl, token: access_token, teamId })
-}
-
-async function untilListed(client: Client): Promise<void> {
-  for (const end = performance.now() + 10_000; performance.now() < end; await delay(20)) {
-    const { agent_list } = await client.call('GET /agents', {})
-    if (agent_list.some((agent) => agent.agent_id === AGENT_ID)) return
-  }
-  throw new Error('the agent was not listed within 10 s of its start')
 }

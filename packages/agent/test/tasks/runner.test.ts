@@ -2,10 +2,11 @@ import { existsSync, readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AgentTaskLine, AttemptEvent } from '@cyberun/protocol'
+import { until } from '@cyberun/testkit/until'
 import { describe, expect, test } from 'vitest'
 import { AgentStopping, ArtifactError, InputError } from '../../src/tools/tool.ts'
 import { COMPLETED, handTool, type RunnerWorld, runnerWorld } from './runner-world.ts'
-import { TASK_ID, type TaskTalk, until } from './scripted-server.ts'
+import { TASK_ID, type TaskTalk } from './scripted-server.ts'
 
 const types = ({ lines }: TaskTalk): string[] => lines.map(({ type }) => type)
 const events = ({ lines }: TaskTalk): AttemptEvent[] =>

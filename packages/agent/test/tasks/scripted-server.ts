@@ -16,16 +16,7 @@ import {
   StreamResetError,
   TASK_LIMITS,
 } from '@cyberun/protocol'
-import { onTestFinished, vi } from 'vitest'
-
-export function until(condition: () => boolean): Promise<void> {
-  return vi.waitFor(
-    () => {
-      if (!condition()) throw new Error(`not yet: ${condition}`)
-    },
-    { timeout: 15_000, interval: 5 },
-  )
-}
+import { onTestFinished } from 'vitest'
 
 /** A task stream as the server sees it. */
 export interface TaskTalk {

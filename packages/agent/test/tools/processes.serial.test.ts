@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createLog } from '@cyberun/link/log'
 import { isAlive } from '@cyberun/testkit'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { until } from '@cyberun/testkit/until'
+import { expect, onTestFinished, test } from 'vitest'
 import { createCommandTool } from '../../src/tools/command/command.ts'
 import { COMMANDS } from '../../src/tools/command/settings.ts'
 import { killLeftovers, processDir } from '../../src/tools/process-tree.ts'
@@ -14,15 +15,6 @@ import type { Tool } from '../../src/tools/tool.ts'
 import { testRun } from './test-run.ts'
 
 const NEVER = new AbortController().signal
-
-function until(condition: () => boolean, timeout = 20_000): Promise<void> {
-  return vi.waitFor(
-    () => {
-      if (!condition()) throw new Error(`not yet: ${condition}`)
-    },
-    { timeout, interval: 10 },
-  )
-}
 
 async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'cyberun-processes-'))

@@ -5,7 +5,8 @@ import { type AgentHello, type CloseReason, LinkClosedError, StreamResetError } 
 import { describe, expect, test } from 'vitest'
 import { createRouting } from '../../../server/src/routing/routing.ts'
 import { revokeCredential } from '../../../server/src/store/credentials.ts'
-import { type AgentsWorld, agentsWorld, dialAs, helloOf, STATS, until } from './agents-world.ts'
+import { until } from '../../src/until.ts'
+import { type AgentsWorld, agentsWorld, dialAs, helloOf, STATS } from './agents-world.ts'
 
 /** How a dial failed. */
 async function failureOf(dial: Promise<Link>): Promise<DialFailure> {

@@ -14,7 +14,7 @@ import {
 } from '@cyberun/agent'
 import { dialLink, type Greeting, type Link, PumpSocket, type StreamHandler, tryAdoption } from '@cyberun/link'
 import { createLog, type Log } from '@cyberun/link/log'
-import { onTestFinished, vi } from 'vitest'
+import { onTestFinished } from 'vitest'
 import { createAgents } from '../../../server/src/agents/agents.ts'
 import type { AgentsLimits } from '../../../server/src/agents/limits.ts'
 import type { Agents } from '../../../server/src/agents/types.ts'
@@ -208,9 +208,4 @@ export async function temporaryDirectory(): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'cyberun-agents-'))
   onTestFinished(() => rm(dir, { recursive: true, force: true }))
   return dir
-}
-
-/** Waits until `condition` holds. */
-export async function until(condition: () => boolean): Promise<void> {
-  await vi.waitUntil(condition, { timeout: 20_000, interval: 5 })
 }

@@ -6,7 +6,8 @@ import { type AddressInfo, connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { findProgram, lacksPrograms } from '../../src/programs.ts'
-import { agentsWorld, startAgent, temporaryDirectory, until } from './agents-world.ts'
+import { until } from '../../src/until.ts'
+import { agentsWorld, startAgent, temporaryDirectory } from './agents-world.ts'
 
 interface Proxy {
   readonly url: string

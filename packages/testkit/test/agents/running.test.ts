@@ -7,15 +7,8 @@ import type { StreamResetError } from '@cyberun/protocol'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { createRouting } from '../../../server/src/routing/routing.ts'
 import { startFaultRelay } from '../../src/fault-relay.ts'
-import {
-  type AgentsWorld,
-  agentsWorld,
-  dialAs,
-  helloOf,
-  startAgent,
-  temporaryDirectory,
-  until,
-} from './agents-world.ts'
+import { until } from '../../src/until.ts'
+import { type AgentsWorld, agentsWorld, dialAs, helloOf, startAgent, temporaryDirectory } from './agents-world.ts'
 
 const NEVER = new AbortController().signal
 
@@ -70,7 +63,7 @@ async function openTo(world: AgentsWorld, port: number, agentId = 'studio-7') {
 }
 
 const presence = (world: AgentsWorld, agentId = 'studio-7') => world.agents.presence(world.owner.teamId, agentId)
-const linked = (world: AgentsWorld): Promise<void> => until(() => presence(world) === 'linked')
+const linked = (world: AgentsWorld) => until(() => presence(world) === 'linked')
 
 describe('a running agent', () => {
   test('is listed with what it found out, and leaves the list when it is stopped', async () => {

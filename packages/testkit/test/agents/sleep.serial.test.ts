@@ -1,7 +1,8 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { startAgentProcess } from '../../src/processes.ts'
-import { agentsWorld, temporaryDirectory, until } from './agents-world.ts'
+import { until } from '../../src/until.ts'
+import { agentsWorld, temporaryDirectory } from './agents-world.ts'
 
 /** SIGSTOP is to a process what sleep is to a machine: time passes, nothing runs, and the network goes on without it. */
 test('an agent whose machine slept is missed, and back within 2 s of waking up', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { needs } from '../../../server/test/store/task-world.ts'
-import { until } from '../agents/agents-world.ts'
+import { until } from '../../src/until.ts'
 import { type DispatchWorld, dispatchWorld } from './dispatch-world.ts'
 import type { ScriptedAgent } from './scripted-agent.ts'
 

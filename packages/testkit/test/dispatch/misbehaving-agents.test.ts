@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { until } from '../agents/agents-world.ts'
+import { until } from '../../src/until.ts'
 import { dispatchWorld } from './dispatch-world.ts'
 import type { ScriptedAttempt } from './scripted-agent.ts'
 

@@ -1,6 +1,6 @@
 import { lacksPrograms, startPostgres } from '@cyberun/testkit'
 import { describe, expect, test } from 'vitest'
-import { until } from '../agents/agents-world.ts'
+import { until } from '../../src/until.ts'
 import { dispatchWorld } from './dispatch-world.ts'
 
 describe.skipIf(lacksPrograms('postgres'))('on PostgreSQL', () => {

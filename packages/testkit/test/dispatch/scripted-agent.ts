@@ -10,7 +10,8 @@ import {
   type StreamTarget,
   TASK_LIMITS,
 } from '@cyberun/protocol'
-import { type AgentsWorld, dialAs, STATS, until } from '../agents/agents-world.ts'
+import { until } from '../../src/until.ts'
+import { type AgentsWorld, dialAs, STATS } from '../agents/agents-world.ts'
 
 /** One attempt at a scripted agent: says what the test tells it to, and keeps what the server says. */
 export interface ScriptedAttempt {
@@ -31,8 +32,8 @@ export interface ScriptedAttempt {
   /** Waits for a line of this type. */
   hears<T extends ServerTaskLine['type']>(type: T): Promise<Extract<ServerTaskLine, { type: T }>>
   /** Waits until everything up to this number is acknowledged. */
-  acknowledged(sequence: number): Promise<void>
-  over(): Promise<void>
+  acknowledged(sequence: number): Promise<unknown>
+  over(): Promise<unknown>
 }
 
 export interface ScriptedAgent {

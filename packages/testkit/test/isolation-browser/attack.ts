@@ -60,15 +60,12 @@ const PATIENCE_MS = 1_000
 /** A page that hangs in an attack has not succeeded. */
 const PAGE_MS = 3_000
 
-/** Whether `happened` comes true within `patienceMs`. */
-export async function eventually(
-  happened: () => boolean | Promise<boolean>,
-  patienceMs = PATIENCE_MS,
-): Promise<boolean> {
+/** Whether `isDone` comes true within `patienceMs`. */
+export async function happens(isDone: () => boolean | Promise<boolean>, patienceMs = PATIENCE_MS): Promise<boolean> {
   for (const end = performance.now() + patienceMs; performance.now() < end; await delay(20)) {
-    if (await happened()) return true
+    if (await isDone()) return true
   }
-  return happened()
+  return isDone()
 }
 
 /** What `script` resolves with in a page of A; undefined when the browser stops it or it does not end. */

@@ -1,4 +1,4 @@
-import { type Attack, eventually, type Stage } from './attack.ts'
+import { type Attack, happens, type Stage } from './attack.ts'
 import { say } from './services.ts'
 
 /** Each of these pages asks the other site; what one did not ask yet, it has not leaked yet. */
@@ -10,7 +10,7 @@ async function leaks(stage: Stage, what: string, html: string, fields = {}): Pro
   const page = await stage.openA(say({ fields, body: `<!doctype html><title>A</title>${html}` }))
   if (html.startsWith('<a')) await page.click('a')
   const seen = () => stage.third.seen.slice(before)
-  if (!(await eventually(() => seen().some(({ url }) => url === `/${what}`), ASKED_MS)))
+  if (!(await happens(() => seen().some(({ url }) => url === `/${what}`), ASKED_MS)))
     throw new Error(`the other site was not asked for /${what}`)
   return JSON.stringify(seen()).includes(stage.tokenOfA)
 }

@@ -1,4 +1,4 @@
-import { type Attack, eventually, fromA, type Stage, shownInFrame } from './attack.ts'
+import { type Attack, fromA, happens, type Stage, shownInFrame } from './attack.ts'
 import { say } from './services.ts'
 
 /** A window that is cut off from its opener by then is not held; browsers tell the opener when they get to it. */
@@ -54,7 +54,7 @@ export const ATTACKS_ON_API: Attack[] = [
     async run(stage) {
       const before = await stage.apiChanges()
       await fromA(stage, ({ apiCall, apiBody }) => navigator.sendBeacon(apiCall, apiBody))
-      return eventually(async () => (await stage.apiChanges()) > before)
+      return happens(async () => (await stage.apiChanges()) > before)
     },
   },
   {
@@ -129,7 +129,7 @@ export const ATTACKS_ON_API: Attack[] = [
         )
         // A handle that still knows the page can lead it elsewhere and count its frames.
         const isCutOff = () => page.evaluate(() => (window as unknown as { held: Window }).held.closed)
-        const isHeld = isShown && !(await eventually(isCutOff, CUT_OFF_MS))
+        const isHeld = isShown && !(await happens(isCutOff, CUT_OFF_MS))
         await popup.close()
         if (isHeld) return true
       }

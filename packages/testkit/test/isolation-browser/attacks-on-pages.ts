@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core'
-import { type Attack, eventually, fromA, type Stage, shownInFrame } from './attack.ts'
+import { type Attack, fromA, happens, type Stage, shownInFrame } from './attack.ts'
 import { SECRETS, say } from './services.ts'
 
 /** How long a form that leaves its page is given to arrive. */
@@ -194,7 +194,7 @@ export const ATTACKS_ON_PAGES: Attack[] = [
       await tab
         .goto(`${stage.at.a}/${say({ fields: { 'Content-Type': 'text/html' }, body: form })}`)
         .catch(() => undefined)
-      return eventually(() => hasChanged(stage, before), FORM_MS)
+      return happens(() => hasChanged(stage, before), FORM_MS)
     },
   },
   {
@@ -202,7 +202,7 @@ export const ATTACKS_ON_PAGES: Attack[] = [
     async run(stage) {
       const before = stage.b.changes.length
       await fromA(stage, ({ b }) => navigator.sendBeacon(`${b}/change`, 'x'))
-      return eventually(() => hasChanged(stage, before))
+      return happens(() => hasChanged(stage, before))
     },
   },
   {

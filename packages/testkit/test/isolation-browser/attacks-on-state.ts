@@ -1,4 +1,4 @@
-import { type Attack, eventually, fromA, type Stage } from './attack.ts'
+import { type Attack, fromA, happens, type Stage } from './attack.ts'
 import { SECRETS, say } from './services.ts'
 
 /** Whether `script` in a page of A comes back with a secret of B's. */
@@ -217,7 +217,7 @@ export const ATTACKS_ON_STATE: Attack[] = [
       const page = await stage.openA()
       const isGranted = () =>
         page.evaluate(async () => (await navigator.permissions.query({ name: 'geolocation' })).state === 'granted')
-      return await eventually(() => isGranted().catch(() => false))
+      return await happens(() => isGranted().catch(() => false))
     },
   },
 ]

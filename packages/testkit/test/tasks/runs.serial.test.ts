@@ -10,6 +10,7 @@ import type { AgentVerbs } from '../../src/processes/agent.ts'
 import type { ServerVerbs, StartedServer } from '../../src/processes/server.ts'
 import { startAgentProcess, startServerProcess } from '../../src/processes.ts'
 import { residentBytes } from '../../src/procfs.ts'
+import { until } from '../../src/until.ts'
 
 /** Real runs by a real agent, each process its own, and killed as machines kill them. */
 
@@ -29,13 +30,6 @@ let agent: Child<AgentVerbs>
 let started: StartedServer
 let client: Client
 let agentKey = ''
-
-async function until(what: string, condition: () => boolean | Promise<boolean>, withinMs = 20_000): Promise<void> {
-  for (const end = performance.now() + withinMs; performance.now() < end; await delay(10)) {
-    if (await condition()) return
-  }
-  throw new Error(`not within ${withinMs} ms: ${what}`)
-}
 
 async function startAgent(): Promise<void> {
   agent = startAgentProcess(join(directory, 'agent.log'))
@@ -121,11 +115,14 @@ function numberIn(place: string, name: string): number {
 /** The process that runs `COUNT` now: the shell that wrote a file named by its own id and still lives. */
 async function runningIn(place: string): Promise<number> {
   let found = 0
-  await until('the program runs', () => {
-    const pids = readdirSync(place).flatMap((name) => (name.startsWith('pid.') ? [Number(name.slice(4))] : []))
-    found = pids.find(isAlive) ?? 0
-    return found > 0
-  })
+  await until(
+    () => {
+      const pids = readdirSync(place).flatMap((name) => (name.startsWith('pid.') ? [Number(name.slice(4))] : []))
+      found = pids.find(isAlive) ?? 0
+      return found > 0
+    },
+    { what: 'the program runs' },
+  )
   return found
 }
 
@@ -146,10 +143,10 @@ test('a server that is killed and started again misses no line and no file of a 
   const pid = await runningIn(place)
   await server[Symbol.asyncDispose]()
   const printed = numberIn(place, 'count')
-  await until('the run goes on without a server', () => numberIn(place, 'count') > printed + 20)
+  await until(() => numberIn(place, 'count') > printed + 20, { what: 'the run goes on without a server' })
   await startServer(true)
   expect(isAlive(pid)).toBe(true)
-  await until('the run is known again', async () => (await taskOf(id)).task_status === 'running')
+  await until(async () => (await taskOf(id)).task_status === 'running', { what: 'the run is known again' })
   await writeFile(join(place, 'end'), '')
   const events = await allEvents(id)
   expect(events.at(-1)?.event).toBe('completed')
@@ -166,7 +163,7 @@ test('an agent that is killed leaves nothing running, and its next start does th
   await agent[Symbol.asyncDispose]()
   expect(isAlive(pid)).toBe(true)
   await startAgent()
-  await until('the old program is gone', () => !isAlive(pid))
+  await until(() => !isAlive(pid), { what: 'the old program is gone' })
   expect(await runningIn(place)).not.toBe(pid)
   await writeFile(join(place, 'end'), '')
   expect((await allEvents(id)).at(-1)?.event).toBe('completed')
@@ -175,32 +172,38 @@ test('an agent that is killed leaves nothing running, and its next start does th
 
 test('a program that prints without end costs the agent no memory, and ends when it is cancelled', async () => {
   const { id } = await submit('flood')
-  await until('the log has reached its cap', async () => {
-    for await (const event of client.follow(id)) {
-      if (event.event === 'log' && event.data.line.includes('has reached its cap')) return true
-    }
-    return false
-  })
+  await until(
+    async () => {
+      for await (const event of client.follow(id)) {
+        if (event.event === 'log' && event.data.line.includes('has reached its cap')) return true
+      }
+      return false
+    },
+    { what: 'the log has reached its cap' },
+  )
   const before = residentBytes(agent.pid)
   await delay(2_000)
   expect(residentBytes(agent.pid) - before).toBeLessThan(48 * 1024 * 1024)
   await client.call('POST /r/tasks/{id}/cancel', { params: { id } })
-  await until('the slot is free', async () => {
-    const { agent_list } = await client.call('GET /agents', {})
-    return agent_list.every(({ running_count }) => running_count === 0)
-  })
+  await until(
+    async () => {
+      const { agent_list } = await client.call('GET /agents', {})
+      return agent_list.every(({ running_count }) => running_count === 0)
+    },
+    { what: 'the slot is free' },
+  )
 })
 
 test('a cancelled run is asked within 100 ms, and a stubborn one is gone within 45 s', async () => {
   const { id, place } = await submit('stubborn')
-  await until('it runs', () => numberIn(place, 'pid.stubborn') > 0 && numberIn(place, 'pid.child') > 0)
+  await until(() => numberIn(place, 'pid.stubborn') > 0 && numberIn(place, 'pid.child') > 0, { what: 'it runs' })
   const pids = [numberIn(place, 'pid.stubborn'), numberIn(place, 'pid.child')]
   const cancelledAt = Date.now()
   await client.call('POST /r/tasks/{id}/cancel', { params: { id } })
-  await until('it was asked', () => existsSync(join(place, 'asked')))
+  await until(() => existsSync(join(place, 'asked')), { what: 'it was asked' })
   // The shell looks at its signals each 10 ms, and then starts `date`.
   expect(Number(readFileSync(join(place, 'asked'), 'utf8')) - cancelledAt).toBeLessThan(100 + 50)
   expect((await taskOf(id)).task_status).toBe('cancelled')
-  await until('all of it is gone', () => pids.every((pid) => !isAlive(pid)), 45_000)
+  await until(() => pids.every((pid) => !isAlive(pid)), { what: 'all of it is gone', withinMs: 45_000 })
   expect((await allEvents(id)).at(-1)?.event).toBe('cancelled')
 })

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Page } from 'playwright-core'
 import type { SystemProgram } from '../../src/programs.ts'
 import type { RunningApplication } from '../../src/zoo/application.ts'
@@ -31,17 +30,6 @@ export interface Application {
   start(directory: string): Promise<RunningApplication>
   /** One after the other, in the page as the step before left it. */
   steps: Readonly<Record<string, (visit: Visit) => Promise<void>>>
-}
-
-/** Looks until `look` says true, for as long as a step may take at most; `what` is what was waited for. */
-export async function eventually(
-  what: string,
-  look: () => boolean | Promise<boolean>,
-  limitMs = 10_000,
-): Promise<void> {
-  for (const end = performance.now() + limitMs; !(await look()); await delay(50)) {
-    if (performance.now() > end) throw new Error(`${what}: not within ${limitMs / 1000} s`)
-  }
 }
 
 /** The name of a file that a visitor through `door` makes, to be seen beside the application. */

@@ -7,17 +7,19 @@ import { createComfyuiTool } from '../../../src/tools/comfyui/comfyui.ts'
 import { AgentStopping } from '../../../src/tools/tool.ts'
 import * as graphs from './graphs.ts'
 import { inputPlaceholder, TEST_DEPS, TestRun } from './test-run.ts'
-import { eventually, QUICK, startWorld, type World } from './world.ts'
+import { QUICK, startWorld, type World } from './world.ts'
 
 /** Everything ComfyUI is known to do wrong, one switch of the simulator after the other. */
 
 /** Resolves when the run's prompt is the one that runs. */
 async function running(world: World, testRun: TestRun): Promise<void> {
-  await eventually(async () => {
-    const response = await fetch(`${world.comfyui.url}/queue`)
-    const queue = (await response.json()) as { queue_running: [number, string][] }
-    return queue.queue_running.some(([, id]) => id === testRun.remembered?.['prompt_id'])
-  }).toBe(true)
+  await expect
+    .poll(async () => {
+      const response = await fetch(`${world.comfyui.url}/queue`)
+      const queue = (await response.json()) as { queue_running: [number, string][] }
+      return queue.queue_running.some(([, id]) => id === testRun.remembered?.['prompt_id'])
+    })
+    .toBe(true)
 }
 
 const post = (world: World, path: string, body: unknown): Promise<Response> =>
@@ -66,13 +68,15 @@ describe('the socket', () => {
     test(`a new one is not deaf (${generation})`, async () => {
       await using world = await startWorld({ generation })
       world.comfyui.cutSockets()
-      await eventually(world.health).toEqual({ state: 'ready' })
+      await expect.poll(world.health).toEqual({ state: 'ready' })
       for (const _ of Array(3)) {
-        await eventually(async () => {
-          using testRun = new TestRun(graphs.sleeps(graphs.freshColor(), 0.05))
-          await world.run(testRun)
-          return testRun.reports.length > 0 && testRun.notes.length === 0
-        }).toBe(true)
+        await expect
+          .poll(async () => {
+            using testRun = new TestRun(graphs.sleeps(graphs.freshColor(), 0.05))
+            await world.run(testRun)
+            return testRun.reports.length > 0 && testRun.notes.length === 0
+          })
+          .toBe(true)
       }
     })
   }
@@ -374,7 +378,7 @@ describe('memory', () => {
     await world.comfyui.kill()
     world.comfyui.faults.gpuFault = false
     await world.comfyui.start()
-    await eventually(world.health).toEqual({ state: 'ready' })
+    await expect.poll(world.health).toEqual({ state: 'ready' })
   })
 })
 
@@ -395,7 +399,7 @@ describe('cancelling', () => {
       await post(world, '/prompt', { prompt: graphs.sleeps(2, 60), client_id: 'neighbour' })
       using testRun = new TestRun(graphs.saves(1))
       const ended = world.run(testRun)
-      await eventually(() => testRun.positions).toEqual([1])
+      await expect.poll(() => testRun.positions).toEqual([1])
       testRun.cancel()
       expect(await ended).toEqual({ kind: 'cancelled' })
       expect(world.asked('POST /interrupt')).toBe(0)
@@ -414,7 +418,7 @@ describe('cancelling', () => {
     await world.comfyui.kill()
     world.comfyui.faults.freezeAt = ''
     await world.comfyui.start()
-    await eventually(world.health).toEqual({ state: 'ready' })
+    await expect.poll(world.health).toEqual({ state: 'ready' })
   })
 
   test('before its turn', async () => {
@@ -451,7 +455,7 @@ describe('a ComfyUI that answers and does not work', () => {
     world.comfyui.faults.deadWorker = 'holding'
     using testRun = new TestRun(graphs.saves(1))
     const ended = world.run(testRun)
-    await eventually(world.health).toMatchObject({
+    await expect.poll(world.health).toMatchObject({
       state: 'unhealthy',
       reason: expect.stringMatching(/dead worker or a frozen node/),
     })
@@ -459,7 +463,7 @@ describe('a ComfyUI that answers and does not work', () => {
     await world.comfyui.kill()
     world.comfyui.faults.deadWorker = 'no'
     await world.comfyui.start()
-    await eventually(world.health).toEqual({ state: 'ready' })
+    await expect.poll(world.health).toEqual({ state: 'ready' })
   })
 
   test('a worker that died between two prompts', async () => {
@@ -482,7 +486,7 @@ describe('a ComfyUI that answers and does not work', () => {
     world.comfyui.faults.freezeAt = 'TestSleep'
     using testRun = new TestRun(graphs.sleeps(1, 1))
     const ended = world.run(testRun)
-    await eventually(world.health).toMatchObject({ state: 'unhealthy' })
+    await expect.poll(world.health).toMatchObject({ state: 'unhealthy' })
     expect(await ended).toMatchObject({ kind: 'failed', code: 'engine_stuck' })
   })
 
@@ -510,7 +514,7 @@ describe('a ComfyUI that answers and does not work', () => {
     await world.comfyui.kill()
     world.comfyui.faults.freezeAt = 'EmptyImage'
     await world.comfyui.start()
-    await eventually(world.health).toMatchObject({
+    await expect.poll(world.health).toMatchObject({
       state: 'unhealthy',
       reason: expect.stringContaining('smallest prompt'),
     })

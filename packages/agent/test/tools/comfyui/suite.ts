@@ -5,7 +5,7 @@ import { COMFYUI_SETTINGS } from '../../../src/tools/comfyui/settings.ts'
 import type { Outcome, Tool } from '../../../src/tools/tool.ts'
 import * as graphs from './graphs.ts'
 import { inputPlaceholder, TEST_DEPS, TestRun } from './test-run.ts'
-import { eventually, QUICK } from './world.ts'
+import { QUICK } from './world.ts'
 
 /** A ComfyUI to hold the adapter against. */
 export interface ComfyuiFactory {
@@ -46,7 +46,7 @@ export function runComfyuiSuite(factory: ComfyuiFactory): void {
     }
 
     test('is ready once the smallest prompt ran', async () => {
-      await eventually(() => tool.health(AbortSignal.timeout(5_000))).toEqual({ state: 'ready' })
+      await expect.poll(() => tool.health(AbortSignal.timeout(5_000))).toEqual({ state: 'ready' })
     })
 
     test('offers its version, models and node classes', async () => {
@@ -237,7 +237,7 @@ export function runComfyuiSuite(factory: ComfyuiFactory): void {
       test('a running prompt is cancelled', async () => {
         using testRun = new TestRun(graphs.sleeps(graphs.freshColor(), 60))
         const ended = run(testRun)
-        await eventually(isRunning(testRun)).toBe(true)
+        await expect.poll(isRunning(testRun)).toBe(true)
         testRun.cancel()
         expect(await ended).toEqual({ kind: 'cancelled' })
         expect(await get('/queue')).toEqual({ queue_running: [], queue_pending: [] })
@@ -252,19 +252,19 @@ export function runComfyuiSuite(factory: ComfyuiFactory): void {
         })
         using testRun = new TestRun(graphs.saves(graphs.freshColor()))
         const ended = run(testRun)
-        await eventually(() => testRun.positions).toEqual([1])
+        await expect.poll(() => testRun.positions).toEqual([1])
         testRun.cancel()
         expect(await ended).toEqual({ kind: 'cancelled' })
         const queue = (await get('/queue')) as { queue_running: [number, string][] }
         expect(queue.queue_running.map(([, running]) => running)).toEqual([foreign.prompt_id])
         await post('/interrupt', {})
-        await eventually(() => get('/queue')).toEqual({ queue_running: [], queue_pending: [] })
+        await expect.poll(() => get('/queue')).toEqual({ queue_running: [], queue_pending: [] })
       })
 
       test('a run that somebody else interrupts is not cancelled, but lost', async () => {
         using testRun = new TestRun(graphs.sleeps(graphs.freshColor(), 60))
         const ended = run(testRun)
-        await eventually(isRunning(testRun)).toBe(true)
+        await expect.poll(isRunning(testRun)).toBe(true)
         await post('/interrupt', {})
         expect(await ended).toMatchObject({ kind: 'failed', code: 'comfyui_interrupted', fault: 'infrastructure' })
       })
@@ -277,11 +277,11 @@ export function runComfyuiSuite(factory: ComfyuiFactory): void {
         })
         using testRun = new TestRun(graphs.saves(graphs.freshColor()))
         const ended = run(testRun)
-        await eventually(() => testRun.positions).toEqual([1])
+        await expect.poll(() => testRun.positions).toEqual([1])
         await post('/queue', { clear: true })
         expect(await ended).toMatchObject({ kind: 'failed', code: 'engine_lost', fault: 'infrastructure' })
         await post('/interrupt', {})
-        await eventually(() => get('/queue')).toEqual({ queue_running: [], queue_pending: [] })
+        await expect.poll(() => get('/queue')).toEqual({ queue_running: [], queue_pending: [] })
       })
 
       test('two runs at once take turns', async () => {

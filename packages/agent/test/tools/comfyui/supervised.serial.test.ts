@@ -11,7 +11,6 @@ import { comfyuiArguments, comfyuiEnvironment } from '../../../src/tools/comfyui
 import type { Tool, ToolHealth } from '../../../src/tools/tool.ts'
 import * as graphs from './graphs.ts'
 import { TEST_DEPS, TestRun } from './test-run.ts'
-import { eventually } from './world.ts'
 
 /** A ComfyUI that the agent starts itself: the simulator as a process, watched with the times that users have. */
 
@@ -71,7 +70,7 @@ function processOn(port: number): number {
 }
 
 async function ready(supervised: Supervised): Promise<void> {
-  await eventually(supervised.health).toEqual({ state: 'ready' })
+  await expect.poll(supervised.health).toEqual({ state: 'ready' })
 }
 
 describe('a supervised ComfyUI', () => {
@@ -92,7 +91,7 @@ describe('a supervised ComfyUI', () => {
     await ready(supervised)
     using testRun = new TestRun(graphs.sleeps(1, 60))
     const ended = supervised.tool.run(testRun, testRun.signal)
-    await eventually(() => testRun.reports.length).toBeGreaterThan(0)
+    await expect.poll(() => testRun.reports.length).toBeGreaterThan(0)
     const before = performance.now()
     process.kill(supervised.pid(), 'SIGKILL')
     expect(await ended).toMatchObject({
@@ -112,7 +111,7 @@ describe('a supervised ComfyUI', () => {
     await supervised.setFaults({ freezeAt: 'TestSleep' })
     using testRun = new TestRun(graphs.sleeps(1, 60))
     const ended = supervised.tool.run(testRun, testRun.signal)
-    await eventually(() => testRun.reports.length).toBeGreaterThan(0)
+    await expect.poll(() => testRun.reports.length).toBeGreaterThan(0)
     const frozen = supervised.pid()
     const before = performance.now()
     testRun.cancel('kill')
@@ -124,9 +123,9 @@ describe('a supervised ComfyUI', () => {
 
   test('a program that does not exist, or ends at once, is told', async () => {
     await using absent = await supervise('/no/such/program')
-    await eventually(absent.health).toMatchObject({ state: 'unhealthy', reason: expect.stringContaining('ENOENT') })
+    await expect.poll(absent.health).toMatchObject({ state: 'unhealthy', reason: expect.stringContaining('ENOENT') })
     await using failing = await supervise('/bin/false')
-    await eventually(failing.health).toMatchObject({
+    await expect.poll(failing.health).toMatchObject({
       state: 'unhealthy',
       reason: expect.stringContaining('exit code 1'),
     })

@@ -18,10 +18,6 @@ export const QUICK: Partial<ComfyuiTimes> = {
   killGraceMs: 300,
 }
 
-/** Waits for a condition, for as long as a loaded machine may need. */
-export const eventually = <T>(look: () => T): ReturnType<typeof expect.poll<T>> =>
-  expect.poll(look, { timeout: 60_000, interval: 20 })
-
 export interface WorldOptions extends Partial<Omit<ComfyuiOptions, 'baseDirectory'>> {
   settings?: Partial<ComfyuiSettings>
   times?: Partial<ComfyuiTimes>
@@ -50,7 +46,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     { times: { ...QUICK, ...times }, readActivity: async () => activity?.() },
   )
   const health = () => tool.health(AbortSignal.timeout(5_000))
-  await eventually(health).toEqual({ state: 'ready' })
+  await expect.poll(health).toEqual({ state: 'ready' })
   comfyui.requests.length = 0
   return {
     comfyui,

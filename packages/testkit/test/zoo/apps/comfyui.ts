@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { decodePng } from '../../../src/comfyui/raster.ts'
 import { startComfyui } from '../../../src/comfyui/simulator.ts'
 import { requireProgram } from '../../../src/programs.ts'
-import { type Application, eventually } from '../application.ts'
+import { until } from '../../../src/until.ts'
+import type { Application } from '../application.ts'
 
 /** Each writes one line into the page when what it does has worked. */
 const say = (line: string) => `document.body.append(Object.assign(document.createElement('p'), { textContent: '${line}',
@@ -65,7 +66,7 @@ export const comfyui: Application = {
     },
     async 'a queued graph shows its picture'({ page }) {
       await page.click('[data-testid="queue-button"]')
-      await eventually('the picture', async () => countPixels(await page.screenshot()) > SHOWN_PIXELS)
+      await until(async () => countPixels(await page.screenshot()) > SHOWN_PIXELS, { what: 'the picture' })
     },
     async 'a plugin imports /scripts/app.js'({ page }) {
       await page.waitForSelector('text=imported from the root')

@@ -6,8 +6,9 @@ import { pipeline } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
 import { freePort } from '../../../src/free-port.ts'
 import { requireProgram } from '../../../src/programs.ts'
+import { until } from '../../../src/until.ts'
 import { startApplication } from '../../../src/zoo/application.ts'
-import { type Application, eventually } from '../application.ts'
+import type { Application } from '../application.ts'
 
 const SCRIPT = fileURLToPath(new URL('./gradio_app.py', import.meta.url))
 const UPLOAD_BYTES = 100 * 1_000_000
@@ -39,8 +40,8 @@ export const gradio: Application = {
       await page.click('text=Go')
       const answer = page.getByLabel('Answer')
       // It comes word by word, half a second apart: the first is seen before the last is written.
-      await eventually('the first word', async () => (await answer.inputValue()) === 'hello 1')
-      await eventually('the last word', async () => (await answer.inputValue()) === 'hello 1 2 3 4')
+      await until(async () => (await answer.inputValue()) === 'hello 1', { what: 'the first word' })
+      await until(async () => (await answer.inputValue()) === 'hello 1 2 3 4', { what: 'the last word' })
     },
     async 'uploads and downloads 100 MB'({ page, directory }) {
       const large = join(directory, 'large.bin')

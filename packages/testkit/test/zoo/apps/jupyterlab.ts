@@ -2,8 +2,9 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort } from '../../../src/free-port.ts'
 import { requireProgram } from '../../../src/programs.ts'
+import { until } from '../../../src/until.ts'
 import { startApplication } from '../../../src/zoo/application.ts'
-import { type Application, eventually, fileOf } from '../application.ts'
+import { type Application, fileOf } from '../application.ts'
 
 const TOKEN = 'a-token-as-jupyter-prints-it'
 
@@ -50,7 +51,7 @@ export const jupyterlab: Application = {
       await page.click('.jp-LauncherCard[title="Start a new terminal session"]:visible')
       await page.click('.jp-Terminal:visible')
       await page.keyboard.type(`touch ${fileOf(door)}\n`)
-      await eventually('the file', () => existsSync(join(directory, fileOf(door))))
+      await until(() => existsSync(join(directory, fileOf(door))), { what: 'the file' })
     },
   },
 }

@@ -4,8 +4,9 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort } from '../../../src/free-port.ts'
 import { requireProgram } from '../../../src/programs.ts'
+import { until } from '../../../src/until.ts'
 import { startApplication } from '../../../src/zoo/application.ts'
-import { type Application, eventually, fileOf } from '../application.ts'
+import { type Application, fileOf } from '../application.ts'
 
 /** A desktop with one terminal on it, drawn by noVNC as Debian has it. */
 export const novnc: Application = {
@@ -53,7 +54,7 @@ export const novnc: Application = {
     async 'takes what is typed'({ page, door, directory }) {
       await page.click('#noVNC_container canvas', { position: { x: 200, y: 200 } })
       await page.keyboard.type(`touch ${fileOf(door)}\n`, { delay: 20 })
-      await eventually('the file', () => existsSync(join(directory, fileOf(door))))
+      await until(() => existsSync(join(directory, fileOf(door))), { what: 'the file' })
     },
   },
 }
