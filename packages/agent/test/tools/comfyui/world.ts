@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ComfyuiOptions, type SimulatedComfyui, startComfyui } from '@cyberun/testkit'
+import { until } from '@cyberun/testkit/until'
 import { expect } from 'vitest'
 import type { Activity } from '../../../src/tools/comfyui/activity.ts'
 import { createComfyuiTool } from '../../../src/tools/comfyui/comfyui.ts'
@@ -61,4 +62,20 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
       rmSync(baseDirectory, { recursive: true, force: true })
     },
   }
+}
+
+/** Resolves when the run's prompt is the one that runs. */
+export async function running({ comfyui }: World, testRun: TestRun): Promise<void> {
+  await until(async () => {
+    const response = await fetch(`${comfyui.url}/queue`)
+    const queue = (await response.json()) as { queue_running: [number, string][] }
+    return queue.queue_running.some(([, id]) => id === testRun.remembered?.['prompt_id'])
+  })
+}
+
+/** Puts a model where this ComfyUI looks for them. */
+export function addModel(world: World, name: string): void {
+  const folder = join(world.baseDirectory, 'models', 'checkpoints')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, name), 'weights')
 }
