@@ -9,7 +9,9 @@ export interface BusMessages {
   /** Somebody left a team, or lost the role that let them open tunnels. */
   'member.removed': { teamId: string; userId: string }
   'team.deleted': { teamId: string }
-  'tunnel.closed': { sessionId: string }
+  'tunnel.closed': TunnelMessage
+  /** Its token and admin token are others now: what was opened with the old ones ends. */
+  'tunnel.revoked': TunnelMessage
   /** A task of this team waits for an agent. At most one message in 20 ms for each team is worth anything. */
   'task.submitted': { teamId: string }
   /** Something was stored for the task: an event, an artifact, its end. */
@@ -18,6 +20,12 @@ export interface BusMessages {
   'task.live': { taskId: string; event: TaskLiveEvent }
   /** A task was cancelled while this agent had it: the attempt is to stop. */
   'task.cancelled': { teamId: string; taskId: string; agentId: string; fence: number }
+}
+
+export interface TunnelMessage {
+  sessionId: string
+  teamId: string
+  agentId: string
 }
 
 /** Live only: the latest of each kind replaces the one before. */

@@ -105,7 +105,7 @@ export class Admission {
       this.#wrongTokens.take(addressKey(address))
       throw new ApiError('unauthenticated', 'This is not the admin token of an open tunnel to this agent.')
     }
-    const name = `tunnel:${tunnel.sessionId}`
+    const name = scopeOfTunnel(tunnel.sessionId)
     const { teamId, closed } = tunnel
     return { teamId, scope: name, right: undefined, actor: name, tunnel, ended: closed, release() {} }
   }
@@ -137,6 +137,7 @@ export class Admission {
 }
 
 /** Names of scopes and rights, as agents know them: of one form, and never one for two things. */
+export const scopeOfTunnel = (sessionId: string): string => `tunnel:${sessionId}`
 export const scopeOfUser = (userId: string): string => `user:${userId}`
 export const rightOfKey = (credentialId: string): string => `credential:${credentialId}`
 export const rightOfSignIn = (familyId: string): string => `sign-in:${familyId}`

@@ -7,7 +7,7 @@ import { encodeViewerFrame, StreamResetError, type TerminalAttach } from '@cyber
 import { uuidv7 } from 'uuidv7'
 import { type RawData, type WebSocket, WebSocketServer } from 'ws'
 import type { Agents } from '../agents/types.ts'
-import type { Bus } from '../bus.ts'
+import type { Bus, TunnelMessage } from '../bus.ts'
 import type { Identity } from '../identity/identity.ts'
 import { LiveCalls } from '../identity/live-calls.ts'
 import { AgentUnreachableError, type Routing } from '../routing/routing.ts'
@@ -22,6 +22,7 @@ import {
   parseOpening,
   rightOfKey,
   rightOfSignIn,
+  scopeOfTunnel,
   scopeOfUser,
 } from './admission.ts'
 import { TERMINALS_LIMITS, type TerminalsLimits } from './limits.ts'
@@ -69,8 +70,6 @@ export class Terminals {
   readonly #liveCalls: LiveCalls
   readonly #server: WebSocketServer
   readonly #viewers = new Set<Viewer>()
-  /** Scopes of tunnels that may have shells, each with what stops waiting for the tunnel's end. */
-  readonly #scopes = new Map<string, () => void>()
   readonly #unsubscribe: readonly (() => void)[]
   readonly #timer: NodeJS.Timeout
   #isStopping = false
@@ -86,6 +85,8 @@ export class Terminals {
       bus.subscribe('credential.revoked', ({ credentialId }) => this.#endShells(rightOfKey(credentialId))),
       bus.subscribe('session.revoked', ({ familyId }) => this.#endShells(rightOfSignIn(familyId))),
       bus.subscribe('member.removed', ({ teamId, userId }) => this.#endShells(scopeOfUser(userId), teamId)),
+      bus.subscribe('tunnel.closed', (tunnel) => this.#endShellsOf(tunnel)),
+      bus.subscribe('tunnel.revoked', (tunnel) => this.#endShellsOf(tunnel)),
     ]
     this.#server = new WebSocketServer({
       noServer: true,
@@ -137,7 +138,6 @@ export class Terminals {
     this.#isStopping = true
     clearInterval(this.#timer)
     for (const unsubscribe of this.#unsubscribe) unsubscribe()
-    for (const forget of this.#scopes.values()) forget()
     for (const { socket } of this.#viewers) socket.close(CLOSE.stopping, 'the server is stopping')
     this.#liveCalls.stop()
   }
@@ -242,7 +242,6 @@ export class Terminals {
     const began = now()
     const about = { agent_id: agentId, address, viewer: name }
     await this.#record(admitted, agentId, 'terminal.opened', about)
-    this.#expectEnd(admitted, agentId)
     const attach: TerminalAttach = {
       ...{ scope, viewer: name, cols, rows },
       ...(right !== undefined && { right }),
@@ -252,8 +251,8 @@ export class Terminals {
     let shownShell = shell
     const revoke = (): void => {
       if (this.#isStopping) return
-      // The shells of a tunnel are ended together; of a user, only what was looked at by this right.
-      if (!tunnel) stream.write(encodeViewerFrame({ type: 'hang_up' }))
+      // What was looked at by this right; what it left behind is ended on the agent (`#endShells`).
+      stream.write(encodeViewerFrame({ type: 'hang_up' }))
       socket.close(CLOSE.revoked, 'the right to look at this shell has ended')
       stream.end()
     }
@@ -287,21 +286,15 @@ export class Terminals {
     })
   }
 
-  /** When the tunnel whose token let somebody in ends, so do the shells that were opened with it. */
-  #expectEnd({ tunnel, scope, teamId }: Admitted, agentId: string): void {
-    if (!tunnel || this.#scopes.has(scope)) return
-    const end = (): void => {
-      this.#scopes.delete(scope)
-      void this.#endScope(teamId, agentId, scope)
-    }
-    tunnel.closed.addEventListener('abort', end, { once: true })
-    this.#scopes.set(scope, () => tunnel.closed.removeEventListener('abort', end))
-  }
-
   /** Shells may be on any agent, also since before this server started: each is told, none is remembered. */
   #endShells(name: string, teamId?: string): void {
     for (const agent of this.#options.agents.withTerminals(teamId))
       void this.#endScope(agent.teamId, agent.agentId, name)
+  }
+
+  #endShellsOf({ sessionId, teamId, agentId }: TunnelMessage): void {
+    if (this.#options.agents.get(teamId, agentId)?.offers_terminal !== true) return
+    void this.#endScope(teamId, agentId, scopeOfTunnel(sessionId))
   }
 
   /** Has an agent end all shells of a scope, or of a right. Never rejects. */

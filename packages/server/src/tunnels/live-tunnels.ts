@@ -99,6 +99,8 @@ export class LiveTunnels {
     // Found no more, then ended: nobody gets in between.
     this.open.add(tunnel)
     before.close()
+    const { sessionId, teamId, agentId } = tunnel.facts
+    this.#options.bus.publish('tunnel.revoked', { sessionId, teamId, agentId })
     return tunnel
   }
 
@@ -199,7 +201,7 @@ export class LiveTunnels {
     })
     if (!this.#unwritten.delete(closing)) return
     log.info({ session_id: sessionId, team_id: teamId, agent_id: agentId, cause }, 'tunnel.closed')
-    bus.publish('tunnel.closed', { sessionId })
+    bus.publish('tunnel.closed', { sessionId, teamId, agentId })
   }
 
   async #noteUse(tunnels: readonly OpenTunnel[], now: number): Promise<void> {

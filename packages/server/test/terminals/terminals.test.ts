@@ -24,6 +24,7 @@ import { createVisitorAddress } from '../../src/visitor-address.ts'
 import { controlWith, identityDouble, TEAM_ID, type TestControl, USER_ID } from '../control/doubles.ts'
 
 const TOKEN = 'the-admin-token-of-an-open-tunnel'
+const TUNNEL = { sessionId: 'session', teamId: TEAM_ID, agentId: 'studio' }
 const OPENING = { viewer: 'viewer-01', cols: 80, rows: 24 }
 
 /** The agent's end of a viewer's stream. */
@@ -308,21 +309,23 @@ describe('when it ends', () => {
     ],
     ['the team', () => bus.publish('team.deleted', { teamId: TEAM_ID }), { bearer: 'good', team_id: TEAM_ID }],
   ]
-  test.each(events)('%s ends, and so does the socket, at once', async (what, end, opening) => {
+  test.each(events)('%s ends, and so does the socket, at once', async (_what, end, opening) => {
     const { socket, end: agent } = await look(opening)
     const closed = closeOf(socket)
     end()
     expect(await closed).toBe(4401)
     expect(agent.hasEnded || agent.isReset).toBe(true)
-    if (what !== 'its tunnel') expect(agent.frames.at(-1)).toEqual({ type: 'hang_up' })
+    expect(agent.frames.at(-1)).toEqual({ type: 'hang_up' })
   })
 
-  test('with the tunnel its shells end, also those that nobody looks at; the token is worth nothing more', async () => {
-    const { socket } = await look()
-    socket.close()
-    await closeOf(socket)
+  test('an agent without terminals is told of none', async () => {
+    offers = false
+    bus.publish('tunnel.closed', TUNNEL)
+    expect(ends).toEqual([])
+  })
+
+  test('the token of a tunnel that has ended is worth nothing more', async () => {
     closing.abort()
-    await expect.poll(() => ends.at(-1)?.frames).toEqual([{ type: 'end_scope', scope: 'tunnel:session' }])
     expect((await ask({ ...OPENING, admin_token: TOKEN })).code).toBe(4401)
   })
 
@@ -330,6 +333,8 @@ describe('when it ends', () => {
     ['the sign-in', () => bus.publish('session.revoked', { familyId: 'family' }), 'sign-in:family'],
     ['the key', () => bus.publish('credential.revoked', { credentialId: 'key' }), 'credential:key'],
     ['the role', () => bus.publish('member.removed', { teamId: TEAM_ID, userId: USER_ID }), `user:${USER_ID}`],
+    ['the tunnel', () => bus.publish('tunnel.closed', TUNNEL), 'tunnel:session'],
+    ['the admin token', () => bus.publish('tunnel.revoked', TUNNEL), 'tunnel:session'],
   ])('with %s its shells end, also those that nobody looks at', async (_what, end, scope) => {
     end()
     await expect.poll(() => ends.at(-1)?.frames).toEqual([{ type: 'end_scope', scope }])

@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Client, createClient } from '@cyberun/api/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { startAgentProcess } from '../../src/processes.ts'
+import type { Child } from '../../src/child.ts'
+import type { ServerVerbs } from '../../src/processes/server.ts'
+import { startAgentProcess, startServerProcess } from '../../src/processes.ts'
 import { isAlive } from '../../src/procfs.ts'
 import { type Product, startProduct } from '../../src/product.ts'
 import { openShell, type ShellClient } from '../../src/shell-client.ts'
@@ -20,6 +22,8 @@ const ENDED_MS = 1_000
 let directory: string
 let product: Product
 let client: Client
+/** The one that comes after the product's own was killed. */
+let server: Child<ServerVerbs> | undefined
 let signIn: { email_address: string; user_password: string }
 const service = createServer((_request, response) => void response.end('ok'))
 
@@ -35,6 +39,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   service.close()
+  await server?.[Symbol.asyncDispose]()
   await product[Symbol.asyncDispose]()
   rmSync(directory, { recursive: true, force: true })
 })
@@ -136,6 +141,30 @@ describe('when a right ends', { timeout: 120_000 }, () => {
     // A refresh token that comes twice was stolen: the whole sign-in is over.
     await expect(anyone.call('POST /auth/refresh', { body: { refresh_token } })).rejects.toThrow()
     expect(await watched.closed).toBe(4401)
+    await expect.poll(() => pids.filter(isAlive), WAIT).toEqual([])
+  })
+
+  test('a server that was killed knows of no shell, and yet they end with their key and their tunnels', async () => {
+    const { controlUrl } = product.control
+    const key = await client.call('POST /credentials', { body: { kind: 'integration', display_name: 'before' } })
+    const [closed, revoked] = [await openTunnel(client), await openTunnel(client)]
+    const openings = [{ bearer: key.raw_key }, ...[closed, revoked].map(({ admin_token }) => ({ admin_token }))]
+    const pids: number[] = []
+    for (const opening of openings) pids.push(...(await leaveShell(opening)))
+    await product.server[Symbol.asyncDispose]() // SIGKILL
+    server = startServerProcess(product.logs.server)
+    const ports = { control: Number(new URL(controlUrl).port), edge: product.edgePort }
+    await server.call('startAgain', { dataDir: product.dataDir, logLevel: 'warn', ports })
+    const linked = async () => (await client.call('GET /agents', {})).agent_list.map(({ agent_id }) => agent_id)
+    await expect.poll(linked, WAIT).toEqual([product.agentId])
+    expect(pids.filter(isAlive)).toEqual(pids)
+
+    const params = { agentId: product.agentId }
+    await client.call('DELETE /credentials/{id}', { params: { id: key.id } })
+    await client.call('DELETE /agents/{agentId}/tunnel', { params, query: { session_id: closed.session_id } })
+    await client.call('POST /agents/{agentId}/tunnel/{sessionId}/revoke', {
+      params: { ...params, sessionId: revoked.session_id },
+    })
     await expect.poll(() => pids.filter(isAlive), WAIT).toEqual([])
   })
 
