@@ -128,7 +128,7 @@ export const ATTACKS_ON_STATE: Attack[] = [
       const cookies = (await cookieNames(stage)).flatMap((name) =>
         domains.flatMap((domain) => paths.map((path) => `${name}=tossed; Path=${path}${domain}; Max-Age=600`)),
       )
-      await stage.openA(say({ fields: { 'Set-Cookie': cookies } }))
+      await stage.hostile.goto(`${stage.at.a}/${say({ fields: { 'Set-Cookie': cookies } })}`)
       const { signedIn, tossed } = await reopened(stage)
       return tossed || !signedIn
     },
@@ -145,34 +145,8 @@ export const ATTACKS_ON_STATE: Attack[] = [
     name: 'clear what B keeps by Clear-Site-Data',
     spoils: true,
     async run(stage) {
-      await stage.openA(say({ fields: { 'Clear-Site-Data': '"*"' } }))
+      await stage.hostile.goto(`${stage.at.a}/${say({ fields: { 'Clear-Site-Data': '"*"' } })}`)
       return !(await reopened(stage)).signedIn
-    },
-  },
-  {
-    name: 'put a service worker before the pages of B or of the API',
-    spoils: true,
-    async run(stage) {
-      const body = `addEventListener('install', () => skipWaiting())
-        addEventListener('activate', (event) => event.waitUntil(clients.claim()))
-        addEventListener('fetch', (event) => event.respondWith(new Response('taken over')))`
-      const fields = { 'Content-Type': 'text/javascript', 'Service-Worker-Allowed': '/' }
-      const page = await stage.openA()
-      const tries = { script: say({ fields, body }), scopes: ['/', `${new URL(stage.at.b).pathname}/`, '/api/', './'] }
-      await page
-        .evaluate(async ({ script, scopes }) => {
-          for (const scope of scopes) {
-            await navigator.serviceWorker.register(script, { scope }).catch(() => undefined)
-          }
-          const all = await navigator.serviceWorker.getRegistrations()
-          if (all.length > 0) await navigator.serviceWorker.ready
-        }, tries)
-        .catch(() => undefined)
-      for (const url of [`${stage.at.b}/`, ...stage.at.apiPages]) {
-        await stage.victim.goto(url).catch(() => undefined)
-        if ((await stage.victim.textContent('body')) === 'taken over') return true
-      }
-      return false
     },
   },
   {
@@ -221,3 +195,30 @@ export const ATTACKS_ON_STATE: Attack[] = [
     },
   },
 ]
+
+/** What would outlive itself in the browser, so it comes last. */
+export const LAST_ATTACK: Attack = {
+  name: 'put a service worker before the pages of B or of the API',
+  async run(stage) {
+    const body = `addEventListener('install', () => skipWaiting())
+      addEventListener('activate', (event) => event.waitUntil(clients.claim()))
+      addEventListener('fetch', (event) => event.respondWith(new Response('taken over')))`
+    const fields = { 'Content-Type': 'text/javascript', 'Service-Worker-Allowed': '/' }
+    const page = await stage.openA()
+    const tries = { script: say({ fields, body }), scopes: ['/', `${new URL(stage.at.b).pathname}/`, '/api/', './'] }
+    await page
+      .evaluate(async ({ script, scopes }) => {
+        for (const scope of scopes) {
+          await navigator.serviceWorker.register(script, { scope }).catch(() => undefined)
+        }
+        const all = await navigator.serviceWorker.getRegistrations()
+        if (all.length > 0) await navigator.serviceWorker.ready
+      }, tries)
+      .catch(() => undefined)
+    for (const url of [`${stage.at.b}/`, ...stage.at.apiPages]) {
+      await stage.victim.goto(url).catch(() => undefined)
+      if ((await stage.victim.textContent('body')) === 'taken over') return true
+    }
+    return false
+  },
+}
