@@ -131,7 +131,7 @@ async function takeOldest(sql: Sql, order: ClaimOrder, pick: LanePick): Promise<
   }
   const { rows } = await raw<ClaimedRow>`with ${chosen} ${update}`.execute(Sql.db(sql))
   const events = rows.map((row) => eventRow(row.id, row.event_count, QUEUED))
-  if (rows[0] !== undefined) await insertEvents(sql, events, rows[0].now)
+  if (rows[0] !== undefined) await insertEvents(Sql.engine(sql), events, rows[0].now).execute(Sql.db(sql))
   return rows
 }
 

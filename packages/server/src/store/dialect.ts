@@ -1,5 +1,5 @@
 import { ApiError } from '@cyberun/api'
-import { type RawBuilder, sql as raw, type SelectQueryBuilder } from 'kysely'
+import { type CompiledQuery, type RawBuilder, sql as raw, type SelectQueryBuilder } from 'kysely'
 
 /** What SQLite and PostgreSQL do differently in what we write, all of it. */
 export type Engine = 'sqlite' | 'postgres'
@@ -70,6 +70,11 @@ function faultOf(error: unknown): DriverFault {
   return typeof error === 'object' && error !== null ? error : {}
 }
 
+/** Several statements as one query, answered as the last of them (`write-all.ts`). */
+export interface CompiledBatch extends CompiledQuery {
+  readonly batch: readonly CompiledQuery[]
+}
+
 /**
  * Whether one statement may write several tables (`with made as (insert … returning …) insert …`). It is a transaction of
  * its own then, in one round trip.
@@ -91,13 +96,23 @@ export function clock(engine: Engine): RawBuilder<number> {
  */
 export function jsonRows(engine: Engine, rows: readonly unknown[]): RawBuilder<unknown> {
   const json = JSON.stringify(rows)
-  return engine === 'postgres' ? raw`json_array_elements(cast(${json} as json))` : raw`json_each(${json})`
+  if (engine === 'sqlite') return raw`json_each(${json})`
+  return raw`(select value from ${listed(raw`json_array_elements(cast(${json} as json))`)})`
 }
 
-/** Texts given as one parameter, to be named in a `from`: the column is `value`. */
+/** Texts given as one parameter, for a `from` without a name: the column is `value`. */
 export function jsonTexts(engine: Engine, texts: readonly string[]): RawBuilder<unknown> {
   const json = JSON.stringify(texts)
-  return engine === 'postgres' ? raw`json_array_elements_text(cast(${json} as json))` : raw`json_each(${json})`
+  if (engine === 'sqlite') return raw`json_each(${json})`
+  return listed(raw`json_array_elements_text(cast(${json} as json))`)
+}
+
+/**
+ * PostgreSQL expects 100 rows of JSON and 10 of an array. For 100 it reads the whole of a table that it takes for small,
+ * and goes on so while the table grows; for 10 it looks each up by its index.
+ */
+function listed(elements: RawBuilder<unknown>): RawBuilder<unknown> {
+  return raw`unnest(array(select ${elements})) as listed(value)`
 }
 
 /** `lockRows` for a statement written by hand. */

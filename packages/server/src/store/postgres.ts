@@ -1,13 +1,19 @@
 import type { Log } from '@cyberun/link/log'
-import { type Dialect, PostgresDialect, type PostgresPool } from 'kysely'
+import { type Dialect, type Driver, PostgresDialect } from 'kysely'
 import pg from 'pg'
-import { mapDriverError } from './dialect.ts'
+import { PostgresDriver } from './postgres-driver.ts'
 import { StoreOpenError } from './store-error.ts'
 
 const INT8_OID = 20
 const TIMEOUT_MS = 10_000
-/** Statements that each connection keeps prepared. Ours are fewer; only lists of values make more of them. */
-const MAX_PREPARED = 250
+/**
+ * Every statement of ours looks a few rows up by an index, also while PostgreSQL still takes a table for small and would
+ * rather read all of it. Left to itself it also plans each statement anew for its first calls on a connection, which takes
+ * longer than running it. Measured in docs/decisions/0053.
+ */
+const SETTINGS = ['enable_seqscan = off', 'enable_hashjoin = off', 'enable_mergejoin = off', 'jit = off'].concat(
+  'plan_cache_mode = force_generic_plan',
+)
 
 /** Connects to PostgreSQL 15 or later. Throws `StoreOpenError` when it does not answer; the URL is never shown. */
 export async function openPostgresDialect(url: string, log: Log): Promise<Dialect> {
@@ -15,6 +21,12 @@ export async function openPostgresDialect(url: string, log: Log): Promise<Dialec
     connectionString: url,
     application_name: 'cyberun',
     max: 10,
+    // A connection knows its plans and catalogues; opening one again takes longer than most calls.
+    idleTimeoutMillis: 0,
+    pipeline: true,
+    onConnect: async (client) => {
+      await client.query(SETTINGS.map((setting) => `set ${setting}`).join(';'))
+    },
     keepAlive: true,
     connectionTimeoutMillis: 5_000,
     statement_timeout: TIMEOUT_MS,
@@ -36,41 +48,22 @@ export async function openPostgresDialect(url: string, log: Log): Promise<Dialec
     const reason = cause instanceof Error ? cause.message || String((cause as { code?: unknown }).code) : String(cause)
     throw new StoreOpenError(`the database of CYBERUN_DATABASE_URL does not answer: ${reason}`, { cause })
   }
-  return new PostgresDialect({ pool: mappingErrors(pool) })
+  return new PipelinedDialect(pool)
 }
 
 /** `pg` gives bigint as text. Ours are milliseconds and counters, which a number holds exactly. */
 const getTypeParser: typeof pg.types.getTypeParser = (oid: number, format?: 'text' | 'binary') =>
   oid === INT8_OID ? (value: string) => Number(value) : pg.types.getTypeParser(oid, format as 'text')
 
-/** The pool, with every error it or its clients throw mapped once (`dialect.ts`). */
-function mappingErrors(pool: pg.Pool): PostgresPool {
-  const rethrow = (error: unknown): never => {
-    throw mapDriverError(error)
-  }
-  const nameOf = statementNames()
-  return {
-    options: pool.options,
-    end: () => pool.end(),
-    async connect() {
-      const client = await pool.connect().catch(rethrow)
-      const query = (text: string, values: unknown[]) => client.query({ text, values, ...nameOf(text) }).catch(rethrow)
-      return { query: query as never, release: (destroy?: boolean) => client.release(destroy) }
-    },
-  }
-}
+class PipelinedDialect extends PostgresDialect {
+  readonly #pool: pg.Pool
 
-/**
- * Names statements by their text, so that PostgreSQL parses and plans each once for a connection: planning the claiming
- * statement takes longer than running it.
- */
-function statementNames(): (text: string) => { name?: string } {
-  const names = new Map<string, { name: string }>()
-  return (text) => {
-    const known = names.get(text)
-    if (known !== undefined || names.size >= MAX_PREPARED) return known ?? {}
-    const named = { name: `cyberun_${names.size}` }
-    names.set(text, named)
-    return named
+  constructor(pool: pg.Pool) {
+    super({ pool })
+    this.#pool = pool
+  }
+
+  override createDriver(): Driver {
+    return new PostgresDriver(this.#pool)
   }
 }

@@ -1,12 +1,15 @@
 import type { SQLInputValue } from 'node:sqlite'
 
-/** What the main thread asks of the thread that owns the SQLite file. Each request is answered once, by its id. */
+/**
+ * What the main thread asks of the thread that owns the SQLite file. Each request is answered once, by its id; several
+ * statements as the last of them.
+ */
 export type SqliteRequest = { id: number } & (
-  | ({ kind: 'read' } & Statement)
-  /** All of them or none. The answer is that of the last. */
+  | { kind: 'read'; statements: readonly Statement[] }
+  /** All of them or none. */
   | { kind: 'write'; statements: readonly Statement[] }
   | { kind: 'begin' }
-  | ({ kind: 'run'; transaction: number } & Statement)
+  | { kind: 'run'; transaction: number; statements: readonly Statement[] }
   | { kind: 'commit'; transaction: number }
   | { kind: 'rollback'; transaction: number }
   | { kind: 'close' }

@@ -137,20 +137,18 @@ export class SqliteWriter {
     this.#answer({ id, error: { message, errcode: SQLITE_BUSY } })
   }
 
-  #run(connection: Prepared, request: { id: number } & Statement): void {
+  #run(connection: Prepared, { id, statements }: Request<'read' | 'run' | 'write'>): void {
     try {
-      this.#answer({ id: request.id, ...connection.run(request) })
+      this.#answer({ id, ...connection.runAll(statements) })
     } catch (error) {
-      this.#answer({ id: request.id, error: faultOf(error) })
+      this.#answer({ id, error: faultOf(error) })
     }
   }
 
   #write(writes: readonly Request<'write'>[]): void {
     const [first] = writes
-    const [only] = first?.statements ?? []
     // A statement that is alone is a transaction by itself.
-    if (writes.length === 1 && first?.statements.length === 1 && only)
-      this.#run(this.#writer, { id: first.id, ...only })
+    if (writes.length === 1 && first?.statements.length === 1) this.#run(this.#writer, first)
     else this.#runTogether(writes)
   }
 
@@ -170,8 +168,7 @@ export class SqliteWriter {
   #runInSavepoint({ id, statements }: Request<'write'>): SqliteAnswer {
     this.#writer.exec('savepoint one')
     try {
-      let answer: SqliteAnswer = { id }
-      for (const statement of statements) answer = { id, ...this.#writer.run(statement) }
+      const answer = { id, ...this.#writer.runAll(statements) }
       this.#writer.exec('release one')
       return answer
     } catch (error) {
@@ -199,7 +196,14 @@ class Prepared {
     if (this.#db.isTransaction) this.#db.exec('rollback')
   }
 
-  run({ sql, parameters }: Statement): { rows: Record<string, unknown>[] } | { changes: number } {
+  /** Answers as the last. */
+  runAll(statements: readonly Statement[]): Pick<SqliteAnswer, 'rows' | 'changes'> {
+    let answer = {}
+    for (const statement of statements) answer = this.#run(statement)
+    return answer
+  }
+
+  #run({ sql, parameters }: Statement): { rows: Record<string, unknown>[] } | { changes: number } {
     const { statement, returnsRows } = this.#prepare(sql)
     if (returnsRows) return { rows: statement.all(...parameters) }
     return { changes: Number(statement.run(...parameters).changes) }

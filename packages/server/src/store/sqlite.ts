@@ -14,18 +14,13 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely'
-import { mapDriverError, unavailableError } from './dialect.ts'
+import { type CompiledBatch, mapDriverError, unavailableError } from './dialect.ts'
 import type { SqliteAnswer, SqliteGreeting, SqliteRequest, SqliteWorkerData, Statement } from './sqlite-messages.ts'
 import { StoreOpenError } from './store-error.ts'
 
 /** Requests and bytes that may wait for the SQLite thread; beyond that callers are told to try again. */
 const MAX_WAITING = 10_000
 const MAX_WAITING_BYTES = 64 * 1024 * 1024
-
-/** Several statements as one query: all of them or none, answered with the rows of the last (`write-all.ts`). */
-export interface CompiledBatch extends CompiledQuery {
-  readonly batch: readonly CompiledQuery[]
-}
 
 type Unnumbered<R> = R extends { id: number } ? Omit<R, 'id'> : never
 type Pending = { resolve: (answer: SqliteAnswer) => void; reject: (error: unknown) => void; bytes: number }
@@ -169,16 +164,16 @@ class SqliteConnection implements DatabaseConnection {
   }
 
   #placed(query: CompiledQuery | CompiledBatch): Unnumbered<SqliteRequest> {
-    if ('batch' in query) return { kind: 'write', statements: query.batch.map(statementOf) }
-    const statement = statementOf(query)
-    if (this.transaction !== undefined) return { kind: 'run', transaction: this.transaction, ...statement }
-    return isRead(query) ? { kind: 'read', ...statement } : { kind: 'write', statements: [statement] }
+    const statements = ('batch' in query ? query.batch : [query]).map(statementOf)
+    if (this.transaction !== undefined) return { kind: 'run', transaction: this.transaction, statements }
+    return isRead(query) ? { kind: 'read', statements } : { kind: 'write', statements }
   }
 }
 
 /** Statements written by hand only read when they begin like this; the connection for reading could not write anyway. */
-function isRead({ query, sql }: CompiledQuery): boolean {
-  return SelectQueryNode.is(query) || /^\s*(select|with recursive)\b/.test(sql)
+function isRead(query: CompiledQuery | CompiledBatch): boolean {
+  if ('batch' in query) return false
+  return SelectQueryNode.is(query.query) || /^\s*(select|with recursive)\b/.test(query.sql)
 }
 
 function statementOf({ sql, parameters }: CompiledQuery): Statement {
@@ -186,9 +181,9 @@ function statementOf({ sql, parameters }: CompiledQuery): Statement {
 }
 
 function bytesOf(request: Unnumbered<SqliteRequest>): number {
-  if (!('sql' in request || 'statements' in request)) return 0
+  if (!('statements' in request)) return 0
   let bytes = 0
-  for (const { sql, parameters } of 'sql' in request ? [request] : request.statements) {
+  for (const { sql, parameters } of request.statements) {
     bytes += sql.length
     for (const value of parameters) bytes += typeof value === 'string' ? value.length : 8
   }

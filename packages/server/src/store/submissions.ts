@@ -161,7 +161,7 @@ async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Set<str
         rows.map(({ id }) => id),
       )})) as accepted`
     const before = [insertNeeds, raw`with ${made} ${insertRows}`, ...(inputs.length > 0 ? [insertInputs] : [])]
-    return placedOf(await writeAll(sql, before, insertEvents(accepted)))
+    return placedOf((await writeAll(sql, before, insertEvents(accepted))).rows)
   }
   const { rows: events } = await raw<FirstEventRow>`
     with needed as (${insertNeeds}), ${made}, accepted as (${insertRows} returning id, created_at, event_count)

@@ -1,10 +1,11 @@
-import { sql as raw } from 'kysely'
+import { type RawBuilder, sql as raw } from 'kysely'
 import type { ChangeAnswer, StoredEvent } from '../model/attempt.ts'
 import { changeTask, type TaskChange, type TaskFacts, type TaskStep } from '../model/task-change.ts'
-import { clock, forUpdate, jsonRows, jsonTexts } from './dialect.ts'
+import { clock, type Engine, forUpdate, jsonRows, jsonTexts } from './dialect.ts'
 import { Sql } from './handle.ts'
 import { formatRefusedBy, parseRefusedBy, parseStatus, parseTexts, storable } from './task-rows.ts'
 import { together } from './together.ts'
+import { writeAll } from './write-all.ts'
 
 /** A change and the task that it is meant for. */
 export interface OrderedChange {
@@ -87,11 +88,15 @@ class Written {
   }
 
   async write(sql: Sql, now: number): Promise<void> {
-    if (this.#tasks.size > 0) await writeTasks(sql, [...this.#tasks.values()])
-    if (this.#events.length > 0) await insertEvents(sql, this.#events, now)
-    if (this.#refusals.length > 0) await insertRefusals(sql, this.#refusals, now)
-    if (this.#warm.length > 0) await insertWarm(sql, this.#warm, now)
-    if (this.#completed.length > 0) await countCompleted(sql, this.#completed)
+    if (this.#tasks.size === 0) return
+    const engine = Sql.engine(sql)
+    const beside: RawBuilder<unknown>[] = []
+    if (this.#events.length > 0) beside.push(insertEvents(engine, this.#events, now))
+    if (this.#refusals.length > 0) beside.push(insertRefusals(engine, this.#refusals, now))
+    if (this.#warm.length > 0) beside.push(insertWarm(engine, this.#warm, now))
+    if (this.#completed.length > 0) beside.push(countCompleted(engine, this.#completed))
+    const { numAffectedRows } = await writeAll(sql, beside, updateTasks(engine, [...this.#tasks.values()]))
+    if (numAffectedRows !== BigInt(this.#tasks.size)) throw new Error('a locked task changed under the lock')
   }
 }
 
@@ -99,9 +104,8 @@ class Written {
  * The fence stands in the condition although the rows are locked: no write of an attempt goes without it. Nor does any
  * touch a task that has ended.
  */
-async function writeTasks(sql: Sql, tasks: readonly TaskFacts[]): Promise<void> {
-  const engine = Sql.engine(sql)
-  const { numAffectedRows } = await raw`
+function updateTasks(engine: Engine, tasks: readonly TaskFacts[]): RawBuilder<unknown> {
+  return raw`
     update task set
       status = ${text('status')}, agent_id = ${text('agent_id')}, gateway_id = ${text('gateway_id')},
       retry_count = ${number('retry_count')}, event_count = ${number('event_count')},
@@ -110,50 +114,47 @@ async function writeTasks(sql: Sql, tasks: readonly TaskFacts[]): Promise<void> 
       started_at = ${number('started_at')}, completed_at = ${number('completed_at')},
       error = ${text('error')}, output = ${text('output')}, refused_by = ${text('refused_by')}
     from ${jsonRows(engine, tasks.map(rowOf))} as changed
-    where task.id = ${text('id')} and task.attempt_fence = ${number('fence')} and task.completed_at is null`.execute(
-    Sql.db(sql),
-  )
-  if (numAffectedRows !== BigInt(tasks.length)) throw new Error('a locked task changed under the lock')
+    where task.id = ${text('id')} and task.attempt_fence = ${number('fence')} and task.completed_at is null`
 }
 
 /** Numbers come from `event_count`, which is written in the same transaction under the task's lock. */
-export async function insertEvents(
-  sql: Sql,
+export function insertEvents(
+  engine: Engine,
   events: readonly { task_id: string; number: number; data: string }[],
   now: number,
-): Promise<void> {
-  await raw`
+): RawBuilder<unknown> {
+  return raw`
     insert into task_event (task_id, number, data, at)
     select ${text('task_id')}, ${number('number')}, ${text('data')}, ${now}
-    from ${jsonRows(Sql.engine(sql), events)} as changed`.execute(Sql.db(sql))
+    from ${jsonRows(engine, events)} as changed`
 }
 
 export function eventRow(taskId: string, eventNumber: number, event: StoredEvent) {
   return { task_id: taskId, number: eventNumber, data: JSON.stringify(event) }
 }
 
-async function insertRefusals(sql: Sql, refusals: readonly unknown[], now: number): Promise<void> {
-  await raw`
+function insertRefusals(engine: Engine, refusals: readonly unknown[], now: number): RawBuilder<unknown> {
+  return raw`
     insert into task_refusal (task_id, agent_id, reason, message, refused_at)
     select ${text('task_id')}, ${text('agent_id')}, ${text('reason')}, ${text('message')}, ${now}
-    from ${jsonRows(Sql.engine(sql), refusals)} as changed where true
-    on conflict (task_id, agent_id) do nothing`.execute(Sql.db(sql))
+    from ${jsonRows(engine, refusals)} as changed where true
+    on conflict (task_id, agent_id) do nothing`
 }
 
-async function insertWarm(sql: Sql, warm: readonly unknown[], now: number): Promise<void> {
-  await raw`
+function insertWarm(engine: Engine, warm: readonly unknown[], now: number): RawBuilder<unknown> {
+  return raw`
     insert into agent_history (team_id, agent_id, model, used_at)
     select distinct ${text('team_id')}, ${text('agent_id')}, ${text('model')}, cast(${now} as bigint)
-    from ${jsonRows(Sql.engine(sql), warm)} as changed where true order by 1, 2, 3
-    on conflict (team_id, agent_id, model) do update set used_at = excluded.used_at`.execute(Sql.db(sql))
+    from ${jsonRows(engine, warm)} as changed where true order by 1, 2, 3
+    on conflict (team_id, agent_id, model) do update set used_at = excluded.used_at`
 }
 
-async function countCompleted(sql: Sql, completed: readonly unknown[]): Promise<void> {
-  await raw`
+function countCompleted(engine: Engine, completed: readonly unknown[]): RawBuilder<unknown> {
+  return raw`
     update agent set tasks_completed = tasks_completed + more.tasks
     from (select ${text('team_id')} as team_id, ${text('agent_id')} as agent_id, count(*) as tasks
-      from ${jsonRows(Sql.engine(sql), completed)} as changed group by 1, 2) as more
-    where agent.team_id = more.team_id and agent.agent_id = more.agent_id`.execute(Sql.db(sql))
+      from ${jsonRows(engine, completed)} as changed group by 1, 2) as more
+    where agent.team_id = more.team_id and agent.agent_id = more.agent_id`
 }
 
 const FACT_COLUMNS = `id, team_id, status, attempt_fence, agent_id, gateway_id, retry_count, max_retries, event_count,

@@ -1,26 +1,24 @@
-import type { RawBuilder } from 'kysely'
+import type { QueryResult, RawBuilder } from 'kysely'
+import type { CompiledBatch } from './dialect.ts'
 import { Sql } from './handle.ts'
-import type { CompiledBatch } from './sqlite.ts'
 import { Store } from './store.ts'
 
 /**
- * Runs statements that need nothing of each other's answers, in order, all of them or none; resolves with the rows of the
- * last. SQLite's thread gets them in one message and commits once for whatever else waits; in a transaction, and on
- * PostgreSQL, they are run one after the other.
+ * Runs statements that need nothing of each other's answers, in order, all of them or none; resolves with the answer to the
+ * last. They travel together, and one that fails fails the transaction. Outside of one, SQLite's thread commits once for
+ * them and whatever else waits.
  */
 export async function writeAll<R>(
   sql: Sql,
   before: readonly RawBuilder<unknown>[],
   last: RawBuilder<R>,
-): Promise<readonly R[]> {
-  if (!(sql instanceof Store)) {
-    for (const statement of before) await statement.execute(Sql.db(sql))
-    return (await last.execute(Sql.db(sql))).rows
+): Promise<QueryResult<R>> {
+  if (sql instanceof Store && Sql.engine(sql) !== 'sqlite') {
+    return sql.transaction((inner) => writeAll(inner, before, last))
   }
-  if (Sql.engine(sql) !== 'sqlite') return sql.transaction((inner) => writeAll(inner, before, last))
   const batch: CompiledBatch = {
     ...last.compile(Sql.db(sql)),
     batch: [...before, last].map((statement) => statement.compile(Sql.db(sql))),
   }
-  return (await Sql.db(sql).executeQuery<R>(batch)).rows
+  return Sql.db(sql).executeQuery<R>(batch)
 }

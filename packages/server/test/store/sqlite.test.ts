@@ -78,7 +78,8 @@ describe('the writer', () => {
   })
   const insert = (name: string) => ({ sql: 'insert into item values (?)', parameters: [name] })
   const names = () => {
-    writer.accept({ id: ++id, kind: 'read', sql: 'select name from item order by name', parameters: [] })
+    const statements = [{ sql: 'select name from item order by name', parameters: [] }]
+    writer.accept({ id: ++id, kind: 'read', statements })
     return answers.at(-1)?.rows?.map((row) => row['name'])
   }
 
@@ -87,7 +88,7 @@ describe('the writer', () => {
     writer.accept({ id: 2, kind: 'write', statements: [insert('later')] })
     vi.runOnlyPendingTimers()
     expect(answers).toEqual([{ id: 1, transaction: 1 }])
-    writer.accept({ id: 3, kind: 'run', transaction: 1, ...insert('first') })
+    writer.accept({ id: 3, kind: 'run', transaction: 1, statements: [insert('first')] })
     writer.accept({ id: 4, kind: 'commit', transaction: 1 })
     vi.runOnlyPendingTimers()
     expect(answers.slice(1)).toEqual([{ id: 3, changes: 1 }, { id: 4 }, { id: 2, changes: 1 }])
@@ -97,11 +98,11 @@ describe('the writer', () => {
   test('rolls a forgotten transaction back and lets the next one in', () => {
     writer.accept({ id: 1, kind: 'begin' })
     vi.advanceTimersByTime(1)
-    writer.accept({ id: 2, kind: 'run', transaction: 1, ...insert('forgotten') })
+    writer.accept({ id: 2, kind: 'run', transaction: 1, statements: [insert('forgotten')] })
     writer.accept({ id: 3, kind: 'begin' })
     vi.advanceTimersByTime(10_001)
     expect(answers.at(-1)).toEqual({ id: 3, transaction: 2 })
-    writer.accept({ id: 4, kind: 'run', transaction: 1, ...insert('late') })
+    writer.accept({ id: 4, kind: 'run', transaction: 1, statements: [insert('late')] })
     writer.accept({ id: 5, kind: 'commit', transaction: 1 })
     writer.accept({ id: 6, kind: 'rollback', transaction: 1 })
     expect(answers.slice(-3).map((answer) => [answer.id, answer.error?.errcode])).toEqual([

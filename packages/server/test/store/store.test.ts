@@ -16,6 +16,7 @@ import {
   setRole,
 } from '../../src/store/teams.ts'
 import { findUserByEmail, insertUser } from '../../src/store/users.ts'
+import { writeAll } from '../../src/store/write-all.ts'
 import { onBothEngines } from './engines.ts'
 
 const AT = 1_790_000_000_123
@@ -77,6 +78,23 @@ onBothEngines('the store', ({ emptyStore, ownPlace }) => {
     })
     await expect(failing).rejects.toThrow('changed my mind')
     expect(await auditIds(store)).toEqual([])
+  })
+
+  test('statements that travel together happen all or not at all, and the connection goes on', async () => {
+    const store = await emptyStore()
+    await appendAudit(store, record('b'))
+    const insert = (id: string) => raw`
+      insert into audit_record (id, team_id, at, actor, action, subject, detail)
+      select ${id}, team_id, at, actor, action, subject, detail from audit_record where id = 'b'`
+    const fail = (sql: Sql) => writeAll(sql, [insert('a'), insert('b')], raw`delete from audit_record where id = 'b'`)
+    await expect(fail(store)).rejects.toThrow(/unique/i)
+    await expect(store.transaction(fail)).rejects.toThrow(/unique/i)
+    expect(await auditIds(store)).toEqual(['b'])
+
+    const work = (sql: Sql) => writeAll(sql, [insert('a'), insert('c')], raw`delete from audit_record where id <> 'b'`)
+    expect(await store.transaction(work)).toMatchObject({ numAffectedRows: 2n })
+    expect(await work(store)).toMatchObject({ numAffectedRows: 2n })
+    expect(await auditIds(store)).toEqual(['b'])
   })
 
   test('of many writes at once only the wrong one fails', async () => {
