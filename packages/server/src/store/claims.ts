@@ -137,7 +137,8 @@ async function takeOldest(sql: Sql, order: ClaimOrder, pick: LanePick): Promise<
 
 /**
  * The claiming statement. `materialized`, because a sub-select that locks must run once; the condition on the status is
- * there again for a row that changed between the two, which PostgreSQL then looks at anew.
+ * there again for a row that changed between the two, which PostgreSQL then looks at anew: as an expression, or it might go
+ * through the index of all tasks that wait.
  */
 function claimingStatement(engine: Engine, order: ClaimOrder, { lane, agents }: LanePick) {
   const takers = agents.map((agent, at) => ({
@@ -164,7 +165,7 @@ function claimingStatement(engine: Engine, order: ClaimOrder, { lane, agents }: 
       status = 'queued', attempt_fence = attempt_fence + 1, event_count = event_count + 1, acknowledged_sequence = 0,
       agent_id = chosen.agent_id, gateway_id = ${order.gatewayId}, agent_labels = chosen.labels, gpu_type = chosen.gpu,
       ack_until = ${clock(engine)} + ${order.ackMs}, lease_until = ${clock(engine)} + resume_window_ms, progress = null
-    from chosen where task.id = chosen.task_id and task.status in ('pending', 'waiting')
+    from chosen where task.id = chosen.task_id and task.status || '' in ('pending', 'waiting')
     returning task.id, task.agent_id, attempt_fence, workflow_id, workflow_version, workflow_slug, tool_type, parameters,
       task_timeout_ms, resume_window_ms, requirement_key, event_count, ${clock(engine)} as now`
   return { chosen, update }

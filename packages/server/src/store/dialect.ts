@@ -97,19 +97,20 @@ export function clock(engine: Engine): RawBuilder<number> {
 export function jsonRows(engine: Engine, rows: readonly unknown[]): RawBuilder<unknown> {
   const json = JSON.stringify(rows)
   if (engine === 'sqlite') return raw`json_each(${json})`
-  return raw`(select value from ${listed(raw`json_array_elements(cast(${json} as json))`)})`
+  return raw`(select value from ${listed(raw`json_array_elements(cast(${json} as json))`)} limit ${rows.length})`
 }
 
 /** Texts given as one parameter, for a `from` without a name: the column is `value`. */
 export function jsonTexts(engine: Engine, texts: readonly string[]): RawBuilder<unknown> {
   const json = JSON.stringify(texts)
   if (engine === 'sqlite') return raw`json_each(${json})`
-  return listed(raw`json_array_elements_text(cast(${json} as json))`)
+  return raw`${listed(raw`json_array_elements_text(cast(${json} as json))`)} limit ${texts.length}`
 }
 
 /**
- * PostgreSQL expects 100 rows of JSON and 10 of an array. For 100 it reads the whole of a table that it takes for small,
- * and goes on so while the table grows; for 10 it looks each up by its index.
+ * PostgreSQL expects 100 rows of JSON, 10 of an array, and a tenth of either behind a limit that it is told later. For 100,
+ * and even for 10, it reads the whole of a table that it takes for small, and goes on so while the table grows; for one it
+ * looks each up by its index.
  */
 function listed(elements: RawBuilder<unknown>): RawBuilder<unknown> {
   return raw`unnest(array(select ${elements})) as listed(value)`
