@@ -9,7 +9,7 @@ const TIMEOUT_MS = 10_000
 /**
  * Every statement of ours looks a few rows up by an index, also while PostgreSQL still takes a table for small and would
  * rather read all of it. Left to itself it also plans each statement anew for its first calls on a connection, which takes
- * longer than running it. Measured in docs/decisions/0053.
+ * longer than running it (decision 53).
  */
 const SETTINGS = ['enable_seqscan = off', 'enable_hashjoin = off', 'enable_mergejoin = off', 'jit = off'].concat(
   'plan_cache_mode = force_generic_plan',
