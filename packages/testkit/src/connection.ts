@@ -4,7 +4,8 @@ import { connect, type Socket } from 'node:net'
 /** How a client reaches a service: directly, through a tcp tunnel's relay, or by an upgrade through an http tunnel. */
 export type Route =
   | { kind: 'tcp'; port: number }
-  | { kind: 'relay'; port: number; path: string }
+  /** `from`: the loopback address that the client has, where one visitor alone may not have so many connections. */
+  | { kind: 'relay'; port: number; path: string; from?: string }
   | { kind: 'upgrade'; port: number; path: string }
 
 /** What the bulk service does with a connection, told by its first byte. */
@@ -38,6 +39,7 @@ export class Connection {
     this.socket = connect({
       port: route.port,
       host: '127.0.0.1',
+      ...('from' in route && { localAddress: route.from }),
       noDelay: true,
       onread: {
         buffer: Buffer.allocUnsafe(options.bufferBytes),
