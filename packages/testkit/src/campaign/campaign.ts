@@ -34,7 +34,8 @@ export interface CampaignReport {
 }
 
 const AGENTS = 4
-const SETTLE_MS = 240_000
+/** How long no task may end before those that are left count as stuck: longer than any lease and pause before a retry. */
+const STUCK_MS = 240_000
 const SAY_MS = 10_000
 
 /**
@@ -96,11 +97,13 @@ async function inflictAll(
 }
 
 async function untilSettled(clients: Clients, say: (line: string) => void): Promise<void> {
-  const start = performance.now()
-  for (let left = -1; left !== 0 && performance.now() - start < SETTLE_MS; await delay(500)) {
+  let left = -1
+  for (let since = performance.now(); left !== 0 && performance.now() - since < STUCK_MS; await delay(500)) {
     const now = await clients.unfinished()
-    if (now !== left) say(`${now} tasks have not ended`)
+    if (now === left) continue
+    say(`${now} tasks have not ended`)
     left = now
+    since = performance.now()
   }
 }
 

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Client, ClientError } from '@cyberun/api/client'
-import type { History, StoredTask } from './history.ts'
+import { type History, type StoredTask, TERMINAL } from './history.ts'
 
 /** The kinds of work a campaign submits: most of it is over at once, some is under way when a fault comes. */
 export const WORKFLOWS = {
@@ -134,7 +134,10 @@ export class Clients {
       const { task_output } = await this.#client.call('GET /r/tasks/{id}/result', params)
       const events: StoredTask['events'][number][] = []
       const lines: string[] = []
-      for await (const { number, event, data } of this.#client.follow(id, {}, AbortSignal.timeout(60_000))) {
+      // The events of one that is stuck never end; that it is stuck says enough.
+      const isEnded = TERMINAL.includes(task.task_status)
+      const all = isEnded ? this.#client.follow(id, {}, AbortSignal.timeout(60_000)) : []
+      for await (const { number, event, data } of all) {
         if (number === undefined) continue
         events.push({ number, name: event, status: event === 'status' ? data.status : undefined })
         if (event === 'log') lines.push(data.line)

@@ -57,7 +57,7 @@ export const PROMISES = {
   failed_for_a_reason: 'a task failed because no retry was left',
 } as const
 
-const TERMINAL: readonly string[] = ['completed', 'failed', 'cancelled'] satisfies TaskStatus[]
+export const TERMINAL: readonly string[] = ['completed', 'failed', 'cancelled'] satisfies TaskStatus[]
 
 /** Holds a history against what was promised. Empty when everything was kept. */
 export function checkHistory(history: History): Violation[] {
