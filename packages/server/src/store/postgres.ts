@@ -11,9 +11,12 @@ const TIMEOUT_MS = 10_000
  * rather read all of it. Left to itself it also plans each statement anew for its first calls on a connection, which takes
  * longer than running it (decision 53).
  */
-const SETTINGS = ['enable_seqscan = off', 'enable_hashjoin = off', 'enable_mergejoin = off', 'jit = off'].concat(
-  'plan_cache_mode = force_generic_plan',
-)
+const SETTINGS = `
+  set enable_seqscan = off;
+  set enable_hashjoin = off;
+  set enable_mergejoin = off;
+  set jit = off;
+  set plan_cache_mode = force_generic_plan`
 
 /** Connects to PostgreSQL 15 or later. Throws `StoreOpenError` when it does not answer; the URL is never shown. */
 export async function openPostgresDialect(url: string, log: Log): Promise<Dialect> {
@@ -25,7 +28,7 @@ export async function openPostgresDialect(url: string, log: Log): Promise<Dialec
     idleTimeoutMillis: 0,
     pipeline: true,
     onConnect: async (client) => {
-      await client.query(SETTINGS.map((setting) => `set ${setting}`).join(';'))
+      await client.query(SETTINGS)
     },
     keepAlive: true,
     connectionTimeoutMillis: 5_000,

@@ -1,13 +1,13 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { type Client, createClient } from '@cyberun/api/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Child } from '../../src/child.ts'
 import type { AgentVerbs } from '../../src/processes/agent.ts'
 import type { ServerVerbs, StartedServer } from '../../src/processes/server.ts'
 import { startAgentProcess, startServerProcess } from '../../src/processes.ts'
+import { until } from '../../src/until.ts'
 
 /** Runs with a service of their own, and the tunnels that lead to it: real processes, killed as machines kill them. */
 
@@ -92,13 +92,12 @@ const patience = { timeout: 20_000, interval: 20 }
 const tunnelsOpen = async () =>
   (await client.call('GET /agents/{agentId}/tunnel', { params: { agentId: AGENT_ID } })).session_list
 
-async function urlOf(id: string): Promise<string> {
-  for (const end = performance.now() + patience.timeout; performance.now() < end; await delay(20)) {
-    const { tunnel_url } = await taskOf(id)
-    if (tunnel_url !== null) return tunnel_url
-  }
-  throw new Error(`task ${id} got no tunnel`)
-}
+const urlOf = (id: string): Promise<string> =>
+  until(async () => (await taskOf(id)).tunnel_url ?? undefined, {
+    what: `the tunnel of task ${id}`,
+    withinMs: patience.timeout,
+    everyMs: patience.interval,
+  })
 
 /** Runs it as `by` and waits for its tunnel. */
 async function serve(by: Client = client): Promise<Served> {
