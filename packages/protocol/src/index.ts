@@ -21,6 +21,7 @@ export {
   type ToolHealthReport,
   type ToolState,
 } from './control-lines.ts'
+export type { ByteLender } from './delivered-chunk.ts'
 export { type FaultCode, LinkClosedError, SessionFault, StreamResetError, unreachable } from './faults.ts'
 export { FieldError } from './fields.ts'
 export {
@@ -62,11 +63,11 @@ export {
   type StreamTarget,
   type Welcome,
 } from './model.ts'
+export type { PendingWrite } from './pending-write.ts'
 export { RateLimit } from './rate.ts'
 export { formatKey, KEY_RANDOM_BYTES, type KeyKind, parseKey, redactSecrets } from './secrets.ts'
 export { Session } from './session.ts'
 export type { OutFrame, SessionHost, SessionOptions, SessionRole } from './session-host.ts'
-export type { ByteLender, PendingWrite } from './session-stream.ts'
 export type { Chunk, LinkStream, StreamEvents, StreamHandler } from './stream.ts'
 export { suggest } from './suggest.ts'
 export {

@@ -1,6 +1,6 @@
 import type { Limits } from './limits.ts'
 import type { CloseReason, Hello, Welcome } from './model.ts'
-import type { PendingWrite } from './session-stream.ts'
+import type { PendingWrite } from './pending-write.ts'
 import type { StreamHandler } from './stream.ts'
 
 /** The end that dialled opens odd streams, the other one even ones. */

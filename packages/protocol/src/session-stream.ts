@@ -1,6 +1,8 @@
+import { type ByteLender, DeliveredChunk, type ReadingStream } from './delivered-chunk.ts'
 import { StreamResetError } from './faults.ts'
 import type { ControlFrame } from './frames.ts'
 import { type OpenInit, PRIORITY, type ResetCode } from './model.ts'
+import { PendingWrite, type WritingStream } from './pending-write.ts'
 import type { ReceiveWindow } from './receive-window.ts'
 import { type Scheduled, Weight } from './scheduler.ts'
 import type { Chunk, LinkStream, StreamEvents } from './stream.ts'
@@ -9,16 +11,6 @@ import type { Chunk, LinkStream, StreamEvents } from './stream.ts'
 const HIGH_WATER_BYTES = 256 * 1024
 /** `onDrain` comes when no more than this is left. */
 const LOW_WATER_BYTES = 64 * 1024
-
-/** Whoever gave us the bytes that are being received, and can keep them from being overwritten. */
-export interface ByteLender {
-  /** Keeps the bytes of this delivery valid until the returned function is called. */
-  lend(): () => void
-  /** True when a piece this short should be copied: it would keep a large buffer from its next use. */
-  isTooDear(bytes: number): boolean
-  /** The same bytes where nobody writes over them. */
-  copy(bytes: Uint8Array): Uint8Array
-}
 
 /** What a stream needs of its session. */
 export interface StreamHost {
@@ -37,70 +29,12 @@ export interface StreamHost {
   bug(error: unknown): void
 }
 
-/** Bytes on their way out. They may leave in several pieces; their owner is told once, after the last. */
-export class PendingWrite {
-  readonly bytes: Uint8Array
-  readonly #stream: SessionStream
-  readonly #onWritten: (() => void) | undefined
-  /** Bytes in front of the payload that are ours to overwrite. More than none: the buffer is ours altogether. */
-  readonly headroom: number
-  /** Bytes handed to the socket. */
-  handed = 0
-  #piecesOut = 0
-  #state: 'waiting' | 'abandoned' | 'told' = 'waiting'
-
-  constructor(stream: SessionStream, bytes: Uint8Array, onWritten: (() => void) | undefined, headroom: number) {
-    this.#stream = stream
-    this.bytes = bytes
-    this.#onWritten = onWritten
-    this.headroom = headroom
-  }
-
-  get left(): number {
-    return this.bytes.length - this.handed
-  }
-
-  /**
-   * Bytes in front of the piece handed over last, which began at `offset`, that may be overwritten: in a buffer of ours
-   * the pieces before it, once the kernel has them all.
-   */
-  headroomAt(offset: number): number {
-    if (offset === 0) return this.headroom
-    return this.headroom > 0 && this.#piecesOut === 1 ? offset : 0
-  }
-
-  hand(bytes: number): void {
-    this.handed += bytes
-    this.#piecesOut++
-  }
-
-  /** The kernel took a piece, or never will. */
-  pieceWritten(): void {
-    this.#piecesOut--
-    this.#settle()
-  }
-
-  /** What is left will not be sent. */
-  abandon(): void {
-    if (this.#state === 'waiting') this.#state = 'abandoned'
-    this.#settle()
-  }
-
-  #settle(): void {
-    if (this.#piecesOut > 0 || this.#state === 'told') return
-    if (this.#state === 'waiting' && this.left > 0) return
-    this.#state = 'told'
-    this.#onWritten?.()
-    this.#stream.written(this.bytes.length)
-  }
-}
-
 /** `asked`: by the peer, and not answered. `asking`: by us, and not answered. */
 type StreamState = 'asked' | 'asking' | 'open' | 'over'
 type SendState = 'open' | 'ending' | 'ended'
 
 /** A stream as its session keeps it; users see the `LinkStream` of it. */
-export class SessionStream implements LinkStream, Scheduled {
+export class SessionStream implements LinkStream, Scheduled, WritingStream, ReadingStream {
   readonly id: number
   readonly init: OpenInit
   readonly window: ReceiveWindow
@@ -277,7 +211,6 @@ export class SessionStream implements LinkStream, Scheduled {
     this.#finishIfBothEnded()
   }
 
-  /** All bytes of one write have left, or never will. */
   written(bytes: number): void {
     this.#queuedBytes -= bytes
     this.#unblock()
@@ -318,7 +251,6 @@ export class SessionStream implements LinkStream, Scheduled {
     }
   }
 
-  /** Bytes delivered here were consumed. */
   consumed(bytes: number): void {
     this.#host.consumed(this, bytes)
   }
@@ -389,47 +321,5 @@ export class SessionStream implements LinkStream, Scheduled {
     if (this.#state === 'open') this.#wasAccepted = true
     if (this.#wasAccepted) this.#waiter?.resolve()
     else if (this.#state === 'over') this.#waiter?.reject(new StreamResetError(this.#resetBy ?? 'cancelled'))
-  }
-}
-
-/** One delivery. What `hold` returns may be called twice; it counts once. */
-class DeliveredChunk implements Chunk {
-  bytes: Uint8Array
-  headroom: number
-  readonly #lender: ByteLender | undefined
-  readonly #stream: SessionStream
-  #isHeld = false
-
-  constructor(bytes: Uint8Array, headroom: number, lender: ByteLender | undefined, stream: SessionStream) {
-    this.bytes = bytes
-    this.headroom = headroom
-    this.#lender = lender
-    this.#stream = stream
-  }
-
-  hold(): () => void {
-    if (this.#isHeld) throw new Error('a chunk is held once')
-    this.#isHeld = true
-    const giveBack = this.#keep()
-    let isReleased = false
-    return () => {
-      if (isReleased) return
-      isReleased = true
-      giveBack?.()
-      this.#stream.consumed(this.bytes.length)
-    }
-  }
-
-  /** The call that delivered it is over: without a hold, it is consumed. */
-  delivered(): void {
-    if (!this.#isHeld) this.#stream.consumed(this.bytes.length)
-  }
-
-  #keep(): (() => void) | undefined {
-    const lender = this.#lender
-    if (!lender?.isTooDear(this.bytes.length)) return lender?.lend()
-    this.bytes = lender.copy(this.bytes)
-    this.headroom = 0
-    return undefined
   }
 }
