@@ -10,7 +10,7 @@ import { cancelTask, getTask, type TaskRecord } from '../../../server/src/store/
 import { importWorkflow, type WorkflowDefinition } from '../../../server/src/store/workflows.ts'
 import { definition, newTask } from '../../../server/test/store/task-world.ts'
 import { type AgentsWorld, agentsWorld, logInto, type WorldOptions } from '../agents/agents-world.ts'
-import { type ScriptedAgent, type ScriptedOptions, scriptedAgent } from './scripted-agent.ts'
+import { type ScriptedAgent, type ScriptedAttempt, type ScriptedOptions, scriptedAgent } from './scripted-agent.ts'
 
 /** A server's dispatch over real links and a real store, with agents whose every line is up to the test. */
 export interface DispatchWorld extends AgentsWorld {
@@ -25,6 +25,8 @@ export interface DispatchWorld extends AgentsWorld {
   /** Revokes the key of all agents of `agent`. */
   revokeAgents(): Promise<void>
   submit(changes?: Partial<NewTask>): Promise<string>
+  /** Submits a task, which the idle `agent` takes, and waits until it runs there. */
+  runOn(agent: ScriptedAgent, changes?: Partial<NewTask>): Promise<{ taskId: string; attempt: ScriptedAttempt }>
   cancel(taskId: string): Promise<void>
   task(taskId: string): Promise<TaskRecord>
   /** Waits until the task has this status. */
@@ -110,6 +112,13 @@ export async function dispatchWorld(
       const answer = await made.dispatch.submit(submission)
       if (answer.kind === 'accepted' && !answer.isPlaced) bus.publish('task.submitted', { teamId })
       return submission.id
+    },
+    async runOn(agent, changes) {
+      const taskId = await made.submit(changes)
+      const attempt = await agent.next()
+      attempt.say({ type: 'accepted' })
+      await made.reaches(taskId, 'running')
+      return { taskId, attempt }
     },
     async cancel(taskId) {
       const answer = await cancelTask(store, teamId, taskId)

@@ -72,10 +72,7 @@ describe('a task that runs', () => {
   test('is followed live: progress and previews are thinned out, the latest is kept', async () => {
     const world = await dispatchWorld()
     const agent = await world.agent()
-    const taskId = await world.submit()
-    const attempt = await agent.next()
-    attempt.say({ type: 'accepted' })
-    await world.reaches(taskId, 'running')
+    const { attempt } = await world.runOn(agent)
     for (let step = 1; step <= 100; step++) attempt.say({ type: 'progress', progress: step / 100, step_current: step })
     for (let picture = 0; picture < 20; picture++) {
       attempt.say({ type: 'preview', content_type: 'image/png', data: `${picture}AAA`.slice(-4) })

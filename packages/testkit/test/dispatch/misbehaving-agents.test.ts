@@ -44,10 +44,7 @@ describe('cancelling', () => {
   test('of a run whose link is lost: it is late when it comes back', async () => {
     const world = await dispatchWorld()
     const agent = await world.agent()
-    const taskId = await world.submit()
-    const attempt = await agent.next()
-    attempt.say({ type: 'accepted' })
-    await world.reaches(taskId, 'running')
+    const { taskId, attempt } = await world.runOn(agent)
     await agent.lose()
     await world.cancel(taskId)
     const after = await world.agent({ running: [attempt.name] })
@@ -82,10 +79,7 @@ describe('an agent that answers garbage: the attempt is over for it, and the tas
   test.each(garbage)('%s', async (_name, misbehave) => {
     const world = await dispatchWorld()
     const bad = await world.agent({ id: 'bad' })
-    const taskId = await world.submit()
-    const attempt = await bad.next()
-    attempt.say({ type: 'accepted' })
-    await world.reaches(taskId, 'running')
+    const { taskId, attempt } = await world.runOn(bad)
     misbehave(attempt)
     const good = await world.agent({ id: 'good' })
     const next = await good.next()
@@ -112,10 +106,7 @@ describe('what comes to its end while an agent has an attempt', () => {
   test('the key of the agent: the task goes on elsewhere at once', async () => {
     const world = await dispatchWorld()
     const agent = await world.agent()
-    const taskId = await world.submit()
-    const attempt = await agent.next()
-    attempt.say({ type: 'accepted' })
-    await world.reaches(taskId, 'running')
+    const { taskId } = await world.runOn(agent)
     await world.revokeAgents()
     await agent.link.closed
     await world.reaches(taskId, 'waiting')
@@ -126,10 +117,7 @@ describe('memory', () => {
   test('while the store takes nothing, an agent is granted little, and nothing is lost', async () => {
     const world = await dispatchWorld()
     const agent = await world.agent()
-    const taskId = await world.submit()
-    const attempt = await agent.next()
-    attempt.say({ type: 'accepted' })
-    await world.reaches(taskId, 'running')
+    const { attempt } = await world.runOn(agent)
     const gate = Promise.withResolvers<void>()
     const stuck = world.store.transaction(async () => gate.promise)
     const line = 'x'.repeat(16_000)
