@@ -129,50 +129,19 @@ export class Upstream implements StreamEvents, PieceOwner {
 
   onData(chunk: Chunk): void {
     this.#tunnel.bytesOut += chunk.bytes.length
-    switch (this.#state.kind) {
-      case 'busy':
-        this.#parse(chunk, this.#state.user)
-        return
-      case 'idle':
-        // An answer nobody asked for: whatever it is, the next request must not get it.
-        this.#loseIdle()
-        return
-      case 'over':
-        return
-      default:
-        this.#state satisfies never
-    }
+    const user = this.#whoAwaits()
+    if (user) this.#parse(chunk, user)
   }
 
   onEnd(): void {
     this.#spent = true
-    switch (this.#state.kind) {
-      case 'busy':
-        this.#finish(this.#state.user)
-        return
-      case 'idle':
-        this.#loseIdle()
-        return
-      case 'over':
-        return
-      default:
-        this.#state satisfies never
-    }
+    const user = this.#whoAwaits()
+    if (user) this.#finish(user)
   }
 
   onReset(code: ResetCode): void {
-    switch (this.#state.kind) {
-      case 'busy':
-        this.#lose(this.#state.user, { kind: 'reset', code })
-        return
-      case 'idle':
-        this.#loseIdle()
-        return
-      case 'over':
-        return
-      default:
-        this.#state satisfies never
-    }
+    const user = this.#whoAwaits()
+    if (user) this.#lose(user, { kind: 'reset', code })
   }
 
   onDrain(): void {
@@ -226,9 +195,17 @@ export class Upstream implements StreamEvents, PieceOwner {
     user.onLost(loss)
   }
 
-  #loseIdle(): void {
-    this.abort()
-    this.#owner.onIdleLost(this)
+  /**
+   * Who is told of what came. Between requests nobody is, and the connection is over: an answer that nobody asked for,
+   * whatever it is, must not become the next request's.
+   */
+  #whoAwaits(): UpstreamUser | undefined {
+    if (this.#state.kind === 'busy') return this.#state.user
+    if (this.#state.kind === 'idle') {
+      this.abort()
+      this.#owner.onIdleLost(this)
+    }
+    return undefined
   }
 }
 
