@@ -44,7 +44,7 @@ const SAY_MS = 10_000
  */
 export async function runCampaign(options: CampaignOptions): Promise<CampaignReport> {
   const { engine, tasks, faults, seed, pauseMs, directory, say } = options
-  await using world = await CampaignWorld.start(directory, engine, AGENTS)
+  await using world = await CampaignWorld.start({ directory, engine, tasks }, AGENTS)
   const clients = new Clients(await world.owner(), randomOf(seed + 1))
   await clients.importWorkflows()
   const submitting = new Clients(await world.client(), randomOf(seed + 2))

@@ -12,7 +12,9 @@ import type { FaultKind, PlannedFault } from './faults.ts'
 import type { AgentRun } from './history.ts'
 import { mountSmallDisk, type SmallDisk } from './small-disk.ts'
 
+/** Room on the disk that can be filled, for what every server keeps, and for each task with its events, attempts and files. */
 const DISK_BYTES = 192 * 1024 * 1024
+const DISK_BYTES_A_TASK = 16 * 1024
 const AGAIN_MS = 200
 const STALE_AT_ONCE = 16
 
@@ -25,6 +27,13 @@ const LASTS = {
   fill_disk: [500, 2_500],
   down: [0, 1_500],
 } as const
+
+/** What a world is made for. */
+interface WorldOptions {
+  directory: string
+  engine: 'sqlite' | 'postgres'
+  tasks: number
+}
 
 /** A server, its agents and its database, as processes; and what can be done to them. */
 export class CampaignWorld implements AsyncDisposable {
@@ -39,18 +48,22 @@ export class CampaignWorld implements AsyncDisposable {
   #isDatabaseBusy = false
   #isOver = false
 
-  private constructor(directory: string, postgres: Postgres | undefined, databaseUrl: string | undefined) {
+  private constructor(
+    { directory, tasks }: WorldOptions,
+    postgres: Postgres | undefined,
+    databaseUrl: string | undefined,
+  ) {
     this.#directory = directory
     this.#postgres = postgres
     this.#databaseUrl = databaseUrl
-    this.#disk = mountSmallDisk(join(directory, 'disk'), DISK_BYTES)
+    this.#disk = mountSmallDisk(join(directory, 'disk'), DISK_BYTES + tasks * DISK_BYTES_A_TASK)
     this.#server = this.#newServer()
   }
 
-  static async start(directory: string, engine: 'sqlite' | 'postgres', agents: number): Promise<CampaignWorld> {
-    mkdirSync(directory, { recursive: true })
-    const postgres = engine === 'postgres' ? await startPostgres() : undefined
-    const world = new CampaignWorld(directory, postgres, await postgres?.createDatabase('campaign'))
+  static async start(options: WorldOptions, agents: number): Promise<CampaignWorld> {
+    mkdirSync(options.directory, { recursive: true })
+    const postgres = options.engine === 'postgres' ? await startPostgres() : undefined
+    const world = new CampaignWorld(options, postgres, await postgres?.createDatabase('campaign'))
     try {
       await world.#startAll(agents)
       return world
