@@ -14,7 +14,7 @@ import { mountSmallDisk, type SmallDisk } from './small-disk.ts'
 
 /** Room on the disk that can be filled, for what every server keeps, and for each task with its events, attempts and files. */
 const DISK_BYTES = 192 * 1024 * 1024
-const DISK_BYTES_A_TASK = 16 * 1024
+const DISK_BYTES_A_TASK = 6 * 1024
 const AGAIN_MS = 200
 const STALE_AT_ONCE = 16
 
