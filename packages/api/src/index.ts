@@ -20,7 +20,6 @@ export type { TaskEvent, TaskEventData, TaskEventName } from './schemas/task-eve
 export {
   type RunBody,
   TASK_STATUSES,
-  type TaskListAnswer,
   type TaskQuery,
   type TaskResult,
   type TaskStatus,

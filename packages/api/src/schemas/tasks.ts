@@ -71,12 +71,7 @@ export const TaskView = z
   })
   .meta({ id: 'Task' })
 export type TaskView = z.output<typeof TaskView>
-/** Finding out why and how long a task waits takes looking at all others, so a list does not say. */
-export const TaskListAnswer = z.object({
-  task_list: z.array(TaskView.omit({ queue_position: true, waiting_reason: true }).meta({ id: 'TaskListed' })),
-  page_meta: PageMeta,
-})
-export type TaskListAnswer = z.output<typeof TaskListAnswer>
+export const TaskListAnswer = z.object({ task_list: z.array(TaskView), page_meta: PageMeta })
 
 export const TaskResult = z
   .object({

@@ -22,6 +22,7 @@ export async function listTasks(context: Context, { status, limit }: ListTasksOp
   const { task_list, page_meta } = await client.call('GET /r/tasks', { query })
   printResult(context, { task_list, page_meta }, () => {
     if (task_list.length === 0) return 'No tasks. Submit one: cyberun run demo-fractal\n'
+    const anyWaits = task_list.some((task) => task.waiting_reason !== null)
     const rows = task_list.map((task) => [
       task.id,
       task.workflow_slug,
@@ -29,9 +30,16 @@ export async function listTasks(context: Context, { status, limit }: ListTasksOp
       task.progress === null ? '-' : `${Math.floor(task.progress * 100)} %`,
       task.agent_id ?? '-',
       formatAge(task.created_at, context.now()),
+      ...(anyWaits ? [waitsFor(task)] : []),
     ])
-    return table(['TASK', 'WORKFLOW', 'STATUS', 'PROGRESS', 'AGENT', 'SUBMITTED'], rows)
+    const names = ['TASK', 'WORKFLOW', 'STATUS', 'PROGRESS', 'AGENT', 'SUBMITTED', ...(anyWaits ? ['WAITS FOR'] : [])]
+    return table(names, rows)
   })
+}
+
+function waitsFor({ queue_position, waiting_reason }: TaskView): string {
+  const place = queue_position === null ? '' : `place ${queue_position}: `
+  return waiting_reason === null ? '' : place + waiting_reason
 }
 
 /** `cyberun tasks show`. */

@@ -1,9 +1,8 @@
 import { type RawBuilder, sql as raw } from 'kysely'
-import { type Lane, mayTake } from '../model/fairness.ts'
-import { type LaneAhead, queuePositionOf } from '../model/queue-position.ts'
-import type { AgentOffer, Requirements } from '../model/requirements.ts'
+import type { Lane } from '../model/fairness.ts'
+import type { Requirements } from '../model/requirements.ts'
 import { Sql } from './handle.ts'
-import { HELD, WAITING } from './migration-tasks.ts'
+import { HELD } from './migration-tasks.ts'
 import { parseObject, parseRefusedBy } from './task-rows.ts'
 
 /** The lanes of a team, each with its oldest task. */
@@ -38,7 +37,7 @@ export function lanesQuery(teamId: string): RawBuilder<LaneRow> {
 }
 
 /** As `WAITING`, for statements with several tasks in them. */
-const WAITING_TASK = raw`task.status in ('pending', 'waiting')`
+export const WAITING_TASK = raw`task.status in ('pending', 'waiting')`
 
 /** What makes a lane, in the order of the index `task_lane`. */
 const LANE_COLUMNS = ['priority', 'submitter_id', 'requirement_key', 'refused_by'] as const
@@ -80,64 +79,6 @@ export async function heldBySubmitter(sql: Sql, teamId: string): Promise<Map<str
     select submitter_id, count(*) as held from task where team_id = ${teamId} and ${HELD}
     group by submitter_id`.execute(Sql.db(sql))
   return new Map(rows.map((row) => [row.submitter_id, row.held]))
-}
-
-/**
- * The place of a task among those that compete with it for these agents: 1 is next. Undefined when it does not wait.
- * Counts along the index, so it grows with the tasks that wait: 10 ms for 100,000.
- */
-export async function queuePosition(
-  sql: Sql,
-  teamId: string,
-  taskId: string,
-  agents: readonly AgentOffer[],
-): Promise<number | undefined> {
-  const task = await Sql.db(sql)
-    .selectFrom('task')
-    .select(['priority', 'submitter_id', 'requirement_key', 'refused_by', 'created_at'])
-    .where('team_id', '=', teamId)
-    .where('id', '=', taskId)
-    .where(WAITING)
-    .executeTakeFirst()
-  if (task === undefined) return undefined
-  const { rows } = await raw<CountedLane>`
-    select counted.*, requirements from (
-      select priority, submitter_id, requirement_key, refused_by, count(*) as waiting,
-        sum(case when (created_at, id) < (cast(${task.created_at} as bigint), ${taskId}) then 1 else 0 end) as older
-      from task where team_id = ${teamId} and ${WAITING} and priority >= ${task.priority}
-      group by priority, submitter_id, requirement_key, refused_by
-    ) as counted
-    join task_requirement on task_requirement.requirement_key = counted.requirement_key`.execute(Sql.db(sql))
-  const lanes = rows.map(laneAhead)
-  // Agents look at needs and refusals only, so any lane that shares them with the task speaks for it.
-  const own = lanes.filter((lane) => lane.needs === needsOf(task))
-  const fitting = agents.filter((agent) => own.some((lane) => mayTake(lane, agent)))
-  const competing = lanes.filter(
-    (lane) => lane.needs === needsOf(task) || fitting.some((agent) => mayTake(lane, agent)),
-  )
-  const held = await heldBySubmitter(sql, teamId)
-  return queuePositionOf({ priority: task.priority, submitterId: task.submitter_id }, competing, held)
-}
-
-interface CountedLane extends Omit<LaneRow, 'id' | 'created_at'> {
-  waiting: number
-  older: number
-}
-
-function laneAhead(row: CountedLane): LaneAhead & Pick<Lane, 'requirements' | 'refusedBy'> & { needs: string } {
-  return {
-    priority: row.priority,
-    submitterId: row.submitter_id,
-    waiting: row.waiting,
-    older: row.older,
-    requirements: parseRequirements(row.requirements),
-    refusedBy: parseRefusedBy(row.refused_by),
-    needs: needsOf(row),
-  }
-}
-
-function needsOf(row: { requirement_key: string; refused_by: string }): string {
-  return `${row.requirement_key}${row.refused_by}`
 }
 
 export function parseRequirements(json: string): Requirements {

@@ -1,6 +1,7 @@
 import { sql as raw } from 'kysely'
+import type { Requirements } from '../model/requirements.ts'
 import type { WaitingFacts } from '../model/waiting-reason.ts'
-import { clock } from './dialect.ts'
+import { clock, jsonTexts } from './dialect.ts'
 import { Sql } from './handle.ts'
 import { parseRequirements } from './lanes.ts'
 import { WAITING } from './migration-tasks.ts'
@@ -25,26 +26,26 @@ export async function teamsWithWaitingTasks(sql: Sql): Promise<string[]> {
   return rows.map(({ team_id }) => team_id)
 }
 
-/** What a task needs and who declined it; undefined when the team has no such task. */
-export async function waitingFacts(sql: Sql, teamId: string, taskId: string): Promise<WaitingFacts | undefined> {
-  const task = await Sql.db(sql)
-    .selectFrom('task')
-    .innerJoin('task_requirement', 'task_requirement.requirement_key', 'task.requirement_key')
-    .select(['requirements', 'refused_by'])
-    .where('team_id', '=', teamId)
-    .where('id', '=', taskId)
-    .executeTakeFirst()
-  if (task === undefined) return undefined
-  const refusals =
-    task.refused_by === ''
-      ? []
-      : await Sql.db(sql)
-          .selectFrom('task_refusal')
-          .select(['agent_id as agentId', 'message'])
-          .where('task_id', '=', taskId)
-          .orderBy('agent_id')
-          .execute()
-  return { requirements: parseRequirements(task.requirements), refusals }
+/** What tasks of a team need and who declined them. */
+export async function waitingFacts(
+  sql: Sql,
+  teamId: string,
+  taskIds: readonly string[],
+): Promise<Map<string, WaitingFacts>> {
+  const ids = jsonTexts(Sql.engine(sql), taskIds)
+  const { rows } = await raw<{ id: string; requirements: string; agent_id: string | null; message: string | null }>`
+    select task.id, requirements, task_refusal.agent_id, message from task
+    join task_requirement on task_requirement.requirement_key = task.requirement_key
+    left join task_refusal on task_refusal.task_id = task.id
+    where task.team_id = ${teamId} and task.id in (select value from ${ids})
+    order by task_refusal.agent_id`.execute(Sql.db(sql))
+  const facts = new Map<string, { requirements: Requirements; refusals: { agentId: string; message: string }[] }>()
+  for (const { id, requirements, agent_id, message } of rows) {
+    const known = facts.get(id) ?? { requirements: parseRequirements(requirements), refusals: [] }
+    facts.set(id, known)
+    if (agent_id !== null && message !== null) known.refusals.push({ agentId: agent_id, message })
+  }
+  return facts
 }
 
 export interface WaitOrder {

@@ -1,4 +1,4 @@
-import { type TaskListAnswer, type TaskStatus, type TaskView, TERMINAL_STATUSES } from '@cyberun/api'
+import { type TaskStatus, type TaskView, TERMINAL_STATUSES } from '@cyberun/api'
 import { unreachable } from '@cyberun/protocol'
 import type { RecordedEvent } from '../store/task-events.ts'
 import type { TaskRecord } from '../store/tasks.ts'
@@ -9,8 +9,14 @@ export function isTerminalStatus(status: TaskStatus): boolean {
   return TERMINAL_STATUSES.includes(status)
 }
 
-/** A row of a list: what its own record says. */
-export function taskListView(task: TaskRecord, tunnelUrl: string | undefined): TaskListAnswer['task_list'][number] {
+/** Why and how long a task waits. */
+export interface Waiting {
+  /** Undefined when it was claimed while it was looked at. */
+  queuePosition: number | undefined
+  reason: string
+}
+
+export function taskView(task: TaskRecord, waiting: Waiting | undefined, tunnelUrl: string | undefined): TaskView {
   return {
     id: task.id,
     workflow_id: task.hasWorkflow ? task.workflowId : null,
@@ -32,21 +38,9 @@ export function taskListView(task: TaskRecord, tunnelUrl: string | undefined): T
     creation_source: task.creationSource,
     priority: task.priority,
     progress: progressOf(task),
-    tunnel_url: tunnelUrl ?? null,
-  }
-}
-
-/** Why and how long a task waits. */
-export interface Waiting {
-  queuePosition: number | undefined
-  reason: string | undefined
-}
-
-export function taskView(task: TaskRecord, waiting: Waiting | undefined, tunnelUrl: string | undefined): TaskView {
-  return {
-    ...taskListView(task, tunnelUrl),
     queue_position: waiting?.queuePosition ?? null,
     waiting_reason: waiting?.reason ?? null,
+    tunnel_url: tunnelUrl ?? null,
   }
 }
 

@@ -6,7 +6,7 @@ import type { SignedUrl } from '../files/types.ts'
 import type { HeldAttempt } from '../model/attempt.ts'
 import { type AgentSituation, waitingReason } from '../model/waiting-reason.ts'
 import { listArtifacts } from '../store/files.ts'
-import { queuePosition } from '../store/lanes.ts'
+import { queuePositions } from '../store/queue-positions.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Submission } from '../store/submissions.ts'
 import { cancelTask, cancelTeamTasks, countTasks, getTask, listTasks, type TaskRecord } from '../store/tasks.ts'
@@ -15,7 +15,7 @@ import { Feeds } from './feeds.ts'
 import { startRetention } from './retention.ts'
 import { type Submitter, submitRun, type WorkflowName } from './submission.ts'
 import type { EventFeed } from './task-feed.ts'
-import { taskListView, taskView, time, timeOrNull, type Waiting } from './task-view.ts'
+import { taskView, time, timeOrNull, type Waiting } from './task-view.ts'
 
 export interface TasksOptions {
   store: Store
@@ -77,15 +77,15 @@ export class Tasks {
     const filter = { status, workflowId: workflow_id, agentId: agent_id }
     const tasks = await listTasks(store, teamId, filter, page)
     return {
-      task_list: tasks.map((task) => taskListView(task, this.#options.tunnelUrl(task.id))),
+      task_list: await this.#views(teamId, tasks),
       page_meta: { ...page, total_count: await countTasks(store, teamId, filter) },
     }
   }
 
   async get(teamId: string, taskId: string): Promise<TaskView> {
-    const task = await this.#find(teamId, taskId)
-    const waits = task.status === 'pending' || task.status === 'waiting'
-    return taskView(task, waits ? await this.#waiting(task) : undefined, this.#options.tunnelUrl(taskId))
+    const [view] = await this.#views(teamId, [await this.#find(teamId, taskId)])
+    if (!view) throw new Error('a task without a view')
+    return view
   }
 
   async result(teamId: string, taskId: string): Promise<TaskResult> {
@@ -139,14 +139,25 @@ export class Tasks {
     return task
   }
 
-  async #waiting({ teamId, id }: TaskRecord): Promise<Waiting> {
+  async #views(teamId: string, tasks: readonly TaskRecord[]): Promise<TaskView[]> {
+    const waiting = await this.#waiting(teamId, tasks)
+    return tasks.map((task) => taskView(task, waiting.get(task.id), this.#options.tunnelUrl(task.id)))
+  }
+
+  /** Why and how long those of the tasks wait that do. */
+  async #waiting(teamId: string, tasks: readonly TaskRecord[]): Promise<Map<string, Waiting>> {
     const { store, dispatch } = this.#options
+    const ids = tasks.filter(({ status }) => status === 'pending' || status === 'waiting').map(({ id }) => id)
+    if (ids.length === 0) return new Map()
     const situations = dispatch.situations(teamId)
-    const facts = await waitingFacts(store, teamId, id)
-    return {
-      queuePosition: await queuePosition(store, teamId, id, situations),
-      reason: facts && waitingReason(facts, situations),
-    }
+    const facts = await waitingFacts(store, teamId, ids)
+    const positions = await queuePositions(store, teamId, ids, situations)
+    return new Map(
+      [...facts].map(([id, known]) => [
+        id,
+        { queuePosition: positions.get(id), reason: waitingReason(known, situations) },
+      ]),
+    )
   }
 
   #cancelled(taskId: string, attempt: HeldAttempt | undefined): void {

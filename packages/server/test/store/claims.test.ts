@@ -1,9 +1,11 @@
 import { type RawBuilder, sql as raw } from 'kysely'
 import { expect, test } from 'vitest'
+import type { FreeAgent } from '../../src/model/fairness.ts'
 import { acknowledgeAttempt, settleAttempt, sweepExpired } from '../../src/store/attempts.ts'
 import type { ClaimedTask } from '../../src/store/claims.ts'
 import { Sql } from '../../src/store/handle.ts'
-import { lanesQuery, listLanes, queuePosition } from '../../src/store/lanes.ts'
+import { lanesQuery, listLanes } from '../../src/store/lanes.ts'
+import { queuePositions } from '../../src/store/queue-positions.ts'
 import type { Store } from '../../src/store/store.ts'
 import { FIRST_FENCE, type NewTask, submitTask } from '../../src/store/submissions.ts'
 import { readEvents } from '../../src/store/task-events.ts'
@@ -161,12 +163,17 @@ onBothEngines('claiming', ({ emptyStore, ownPlace }) => {
     await submitted(store, { id: 'elsewhere', submitterId: 'ben', requirements: needs({ labels: ['h100'] }) })
     await claim(store, [freeAgent('gpu-1', { freeSlots: 2 })])
     const elsewhere = freeAgent('gpu-2', { labels: new Set(['h100']) })
-    expect(await queuePosition(store, TEAM, 'elsewhere', [freeAgent('gpu-1')])).toBe(1)
-    expect(await queuePosition(store, TEAM, 'elsewhere', [elsewhere])).toBeGreaterThan(1)
+    const placeOf = async (taskId: string, agent: FreeAgent) =>
+      (await queuePositions(store, TEAM, [taskId], [agent])).get(taskId)
+    expect(await placeOf('elsewhere', freeAgent('gpu-1'))).toBe(1)
+    expect(await placeOf('elsewhere', elsewhere)).toBeGreaterThan(1)
     const tasks = await Sql.db(store).selectFrom('task').select('id').where('id', '!=', 'elsewhere').execute()
     const places = new Map<string, number | undefined>()
-    for (const { id } of tasks) places.set(id, await queuePosition(store, TEAM, id, [freeAgent('gpu-1')]))
+    for (const { id } of tasks) places.set(id, await placeOf(id, freeAgent('gpu-1')))
     expect([...places.values()].filter((place) => place === undefined)).toHaveLength(2)
+    const ids = tasks.map(({ id }) => id)
+    const together = await queuePositions(store, TEAM, ids, [freeAgent('gpu-1')])
+    expect(together).toEqual(new Map([...places].filter(([, place]) => place !== undefined)))
     const order: string[] = []
     for (;;) {
       const [next] = await claim(store, [freeAgent('gpu-1')])

@@ -13,7 +13,7 @@ import {
   sweepExpired,
 } from '../../src/store/attempts.ts'
 import { Sql } from '../../src/store/handle.ts'
-import { queuePosition } from '../../src/store/lanes.ts'
+import { queuePositions } from '../../src/store/queue-positions.ts'
 import type { Store } from '../../src/store/store.ts'
 import { dropOldIdempotencyKeys, findIdempotent, submitTask } from '../../src/store/submissions.ts'
 import { dropOldEvents, eventCounts, readEvents } from '../../src/store/task-events.ts'
@@ -221,7 +221,7 @@ onBothEngines('an attempt', ({ emptyStore }) => {
     const declined = await declineAttempt(store, await claimOne(store, 'gpu-1'), decline)
     expect(declined).toMatchObject({ status: 'waiting', ended: { agentId: 'gpu-1' } })
     expect(await claim(store, [freeAgent('gpu-1', { freeSlots: 4 })])).toEqual([])
-    expect(await waitingFacts(store, TEAM, taskId)).toMatchObject({
+    expect((await waitingFacts(store, TEAM, [taskId])).get(taskId)).toMatchObject({
       refusals: [{ agentId: 'gpu-1', message: 'gpu-1 declined it: model x is not here' }],
     })
     expect(await settleAttempt(store, await claimOne(store, 'gpu-2'), failed(1, 'missing'))).toMatchObject({
@@ -320,7 +320,7 @@ onBothEngines('waiting', ({ emptyStore }) => {
     const { events } = await readEvents(store, taskId, 1, 10)
     expect(events.map(({ event }) => event)).toEqual([{ kind: 'status', status: 'waiting', message: 'wants gpu-h100' }])
     expect(await teamsWithWaitingTasks(store)).toEqual([TEAM])
-    expect(await queuePosition(store, TEAM, taskId, [])).toBe(1)
+    expect(await queuePositions(store, TEAM, [taskId], [])).toEqual(new Map([[taskId, 1]]))
   })
 })
 

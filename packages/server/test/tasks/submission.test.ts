@@ -41,6 +41,20 @@ onBothEngines('submitting a run', ({ emptyStore }) => {
     })
   })
 
+  test('a list says of each task why and how long it waits, as the task itself does', async () => {
+    const { submitter, submit, tasks } = await bed()
+    const [first, second] = [await submit({ prompt: 'a' }), await submit({ prompt: 'b' })]
+    await tasks.cancel(submitter.teamId, await submit({ prompt: 'c' }))
+    const { task_list } = await tasks.list(submitter.teamId, { current_page: 1, per_page: 20 })
+    const waiting_reason = 'no agent is connected'
+    expect(task_list.map(({ queue_position, waiting_reason }) => ({ queue_position, waiting_reason }))).toEqual([
+      { queue_position: null, waiting_reason: null },
+      { queue_position: 2, waiting_reason },
+      { queue_position: 1, waiting_reason },
+    ])
+    expect(task_list.slice(1)).toEqual(await Promise.all([second, first].map((id) => tasks.get(submitter.teamId, id))))
+  })
+
   test('every fault of the parameters has its detail, an unknown name with the nearest there is', async () => {
     const { submit } = await bed()
     const error = await refusal(submit({ promt: 'x', steps: 'many', palette: 'fier', picture: 7 }))
