@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { execute, type Started, start } from './support/binary.ts'
+import { startOnPty } from '../../testkit/src/pty-program.ts'
+import { BINARY, execute, type Started, start } from './support/binary.ts'
 import { folder } from './support/folder.ts'
 import { TEXT_TO_IMAGE } from './workflows/graphs.ts'
 
@@ -95,10 +96,15 @@ describe('a run of the demo workflow', () => {
     [['-p', 'width=wide'], 2, 'must be a number'],
     [['-p', 'width'], 2, 'key=value'],
     [['-f', 'image=nothing.png'], 2, 'nothing.png cannot be read'],
+    [['-f', 'width=photo.txt'], 2, '--file width is a number'],
+    [['-f', 'image=photo.txt'], 2, '--file image is no parameter of this workflow; it takes no files'],
+    [['-o', 'photo.txt'], 2, 'nothing can be saved in'],
     [['--detach', '--follow'], 2, 'cannot be used with'],
   ])('with %j is refused: exit %i, %s', async (args, code, says) => {
+    writeFileSync(join(cwd, 'photo.txt'), 'of nobody else')
     const ran = await execute(['run', 'demo-fractal', ...args], here)
     expect(ran).toMatchObject({ code, stdout: '', stderr: expect.stringContaining(says) })
+    expect(ran.stderr, 'nothing was sent before that').not.toMatch(/^(uploaded|task)/m)
   })
 
   test('of a workflow that is not there', async () => {
@@ -106,9 +112,55 @@ describe('a run of the demo workflow', () => {
   })
 })
 
+describe('Ctrl-C in a terminal asks what becomes of the task', () => {
+  const WAIT = { timeout: 30_000 }
+
+  async function interrupted() {
+    const slow = ['-p', 'width=4096', '-p', 'height=4096', '-p', 'iterations=10000', '-o', cwd]
+    const words = [process.execPath, BINARY, 'run', 'demo-fractal', ...slow]
+    const env = { HOME: cwd, CYBERUN_DATA_DIR: join(cwd, '.cyberun') }
+    const program = startOnPty(words, env, { cols: 100, rows: 40 })
+    const text = () => program.screen().join('\n')
+    const shows = (what: RegExp) => expect.poll(text, WAIT).toMatch(what)
+    await shows(/^running$/m)
+    const id = /^task ([\w-]{36})$/m.exec(text())?.[1] ?? ''
+    program.type('\x03')
+    await shows(/Cancel it[\s\S]*Leave it running/)
+    return { program, text, shows, id, statusOf: async () => (await json('tasks', 'show', id)).task_status }
+  }
+
+  test('to cancel it is the first answer', async () => {
+    const { program, text, statusOf } = await interrupted()
+    await using _program = program
+    program.type('\r')
+    expect(await program.ended).toBe(9)
+    expect(text()).toMatch(/^cancelled$/m)
+    expect(await statusOf()).toBe('cancelled')
+  })
+
+  test('to leave it running is the second, and another Ctrl-C', async () => {
+    const { program, text, shows, id, statusOf } = await interrupted()
+    await using _program = program
+    program.type('\x1b[B')
+    await shows(/[●>] Leave it running/)
+    program.type('\r')
+    expect(await program.ended).toBe(0)
+    expect(text()).toContain(`cyberun tasks events ${id}`)
+    expect(await statusOf()).toBe('running')
+    expect((await json('tasks', 'cancel', id)).task_status).toBe('cancelled')
+
+    const again = await interrupted()
+    await using _again = again.program
+    again.program.type('\x03')
+    expect(await again.program.ended).toBe(0)
+    expect((await json('tasks', 'cancel', again.id)).task_status).toBe('cancelled')
+  })
+})
+
 describe('workflows', () => {
   test('a graph is imported with its parameters, and again as the next version', async () => {
-    writeFileSync(join(cwd, 'My Graph.json'), JSON.stringify(TEXT_TO_IMAGE))
+    // With the byte order mark that some editors begin with.
+    writeFileSync(join(cwd, 'My Graph.json'), `\uFEFF${JSON.stringify(TEXT_TO_IMAGE)}`)
     const first = await json('workflows', 'import', 'My Graph.json', '--label', 'gpu')
     expect(first).toMatchObject({ workflow_slug: 'my-graph', version: 1 })
     const shown = await json('workflows', 'show', 'my-graph')

@@ -10,7 +10,8 @@ import type { ExitName } from '../exit-codes.ts'
 import { onInterrupt } from '../interrupt.ts'
 import { followTask, type SavedFile, saveResults } from '../tasks/follow.ts'
 import { type LocalFile, localFile } from '../tasks/local-file.ts'
-import { type GivenValue, readPair, typedParameters } from '../tasks/parameters.ts'
+import { checkFileKeys, type GivenValue, readPair, typedParameters } from '../tasks/parameters.ts'
+import { makeFolder } from '../tasks/save.ts'
 import { uploadFile } from '../tasks/upload.ts'
 import { createUploadMemory, type UploadMemory } from '../tasks/upload-memory.ts'
 import { createTaskView, type TaskView } from '../tasks/view.ts'
@@ -30,9 +31,13 @@ const SUBMIT_TRIES = 4
 export async function runWorkflow(context: Context, slug: string, options: RunOptions): Promise<ExitName | undefined> {
   const given = (options.parameter ?? []).map((text) => readPair('--parameter', text))
   const files = await namedFiles(context, options.file ?? [])
+  const folder = resolve(context.cwd, options.output)
+  // A run may take hours: whether there is a place for what it makes is better known before.
+  if (!options.detach) await makeFolder(folder)
   const { client, account } = await connect(context, 'key')
   const interrupted = onInterrupt()
   const workflow = await client.call('GET /r/workflows/slug/{slug}', { params: { slug } }, interrupted)
+  checkFileKeys(workflow.parameters, files)
   const view = createTaskView(context)
   const memory = createUploadMemory(context, account.controlUrl)
   const fileKeys = await uploadAll(client, memory, files, view, interrupted)
@@ -44,7 +49,7 @@ export async function runWorkflow(context: Context, slug: string, options: RunOp
     return undefined
   }
   view.note(`task ${taskId}`)
-  return watch(context, client, taskId, resolve(context.cwd, options.output), view, interrupted)
+  return watch(context, client, taskId, folder, view, interrupted)
 }
 
 /** Follows a task to its end and saves what it made. */
@@ -62,9 +67,9 @@ export async function watch(
     if (context.json) printResult(context, { task_id: taskId, task_status: null }, () => '')
     return followed.asked ? 'ok' : 'interrupted'
   }
-  // A Ctrl-C that cancelled the task was answered; from here on it ends the process.
-  const never = new AbortController().signal
-  const files = followed.status === 'completed' ? await saveResults(client, taskId, folder, never) : []
+  // A Ctrl-C that was answered with "cancel" is used up; the next one ends the process.
+  const stopped = interrupted.aborted ? new AbortController().signal : interrupted
+  const files = followed.status === 'completed' ? await saveResults(client, taskId, folder, stopped) : []
   const result = await client.call('GET /r/tasks/{id}/result', { params: { id: taskId } })
   printResult(context, resultForScripts(result, files), () => files.map(({ path }) => `${printable(path)}\n`).join(''))
   return followed.status === 'completed' ? 'ok' : 'task_failed'

@@ -6,6 +6,7 @@ import type { ExitName } from '../exit-codes.ts'
 import { onInterrupt } from '../interrupt.ts'
 import { table } from '../table.ts'
 import { saveResults } from '../tasks/follow.ts'
+import { makeFolder } from '../tasks/save.ts'
 import { createTaskView, eventLines } from '../tasks/view.ts'
 import { formatAge, printable, printableJson } from '../text.ts'
 import { watch } from './run.ts'
@@ -100,7 +101,9 @@ export async function followEvents(
   const { client } = await connect(context, 'key')
   const interrupted = onInterrupt()
   if (options.output !== undefined) {
-    return watch(context, client, id, resolve(context.cwd, options.output), createTaskView(context), interrupted)
+    const folder = resolve(context.cwd, options.output)
+    await makeFolder(folder)
+    return watch(context, client, id, folder, createTaskView(context), interrupted)
   }
   let exit: ExitName = 'ok'
   try {

@@ -102,7 +102,8 @@ async function readJson(path: string, shown: string): Promise<unknown> {
     throw new CliError('usage', 'no_file', `${shown} cannot be read: ${code ?? message}`, { cause })
   }
   try {
-    return JSON.parse(text)
+    // Some editors of Windows begin a file with a byte order mark, which is no JSON.
+    return JSON.parse(text.replace(/^\uFEFF/, ''))
   } catch (cause) {
     throw new CliError('usage', 'invalid_file', `${shown} is not JSON: ${(cause as Error).message}`, { cause })
   }

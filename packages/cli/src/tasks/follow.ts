@@ -1,5 +1,6 @@
 import { type Client, ClientError } from '@cyberun/api/client'
 import type { Context } from '../context.ts'
+import { CliError } from '../errors.ts'
 import { isInteractive } from '../prompts.ts'
 import { saveFile } from './save.ts'
 import type { TaskView } from './view.ts'
@@ -77,13 +78,23 @@ async function howToLeave(context: Context): Promise<'cancel' | 'detach'> {
   return isCancel(answer) ? 'detach' : answer
 }
 
-/** Saves every file of a completed task into `folder`. */
+/** Saves every file of a completed task into `folder`. Throws a `CliError` when `signal` stops it. */
 export async function saveResults(
   client: Client,
   taskId: string,
   folder: string,
   signal: AbortSignal,
 ): Promise<SavedFile[]> {
+  try {
+    return await saveAll(client, taskId, folder, signal)
+  } catch (cause) {
+    if (!signal.aborted) throw cause
+    const message = `stopped; to save the files of the task: cyberun tasks files ${taskId}`
+    throw new CliError('interrupted', 'interrupted', message, { cause })
+  }
+}
+
+async function saveAll(client: Client, taskId: string, folder: string, signal: AbortSignal): Promise<SavedFile[]> {
   const names = await fileNames(client, taskId, signal)
   const { download_urls } = await client.call('GET /r/tasks/{id}/result', { params: { id: taskId } }, signal)
   const saved: SavedFile[] = []

@@ -1,4 +1,5 @@
 import type { WorkflowParameter } from '@cyberun/api'
+import { suggest } from '@cyberun/protocol'
 import { CliError } from '../errors.ts'
 
 /** `-p key=value` and `-f key=path`, in the order they were given. */
@@ -12,6 +13,22 @@ export function readPair(option: string, text: string): GivenValue {
   const at = text.indexOf('=')
   if (at > 0) return { key: text.slice(0, at), text: text.slice(at + 1) }
   throw new CliError('usage', 'usage', `${option} ${text} has no value: give ${option} key=value`)
+}
+
+/** Throws a `CliError` for a file that no parameter takes: nothing of it should leave the machine by a slip. */
+export function checkFileKeys(
+  known: readonly Pick<WorkflowParameter, 'key' | 'type'>[],
+  given: readonly Pick<GivenValue, 'key'>[],
+): void {
+  const files = known.flatMap(({ key, type }) => (type === 'file' ? [key] : []))
+  for (const { key } of given) {
+    if (files.includes(key)) continue
+    const type = known.find((parameter) => parameter.key === key)?.type
+    const nearest = suggest(key, files)
+    const advice = nearest === undefined ? `it takes ${files.join(', ') || 'no files'}` : `did you mean ${nearest}?`
+    const fault = type ? `is a ${type}: give it with --parameter` : `is no parameter of this workflow; ${advice}`
+    throw new CliError('usage', 'invalid_request', `--file ${key} ${fault}`)
+  }
 }
 
 /**

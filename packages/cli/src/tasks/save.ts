@@ -1,5 +1,5 @@
 import { createWriteStream } from 'node:fs'
-import { link, mkdir, rm, stat } from 'node:fs/promises'
+import { access, constants, link, mkdir, rm, stat } from 'node:fs/promises'
 import { extname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -19,9 +19,20 @@ const MOST_TRIES = 5
 const FIRST_PAUSE_MS = 500
 const MOST_NAMES = 10_000
 
+/** Makes the folder that files are saved into, if it is not there. Throws a `CliError` when nothing can be saved there. */
+export async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true })
+    await access(folder, constants.W_OK)
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException
+    throw new CliError('usage', 'no_folder', `nothing can be saved in ${folder}: ${code ?? message}`, { cause })
+  }
+}
+
 /** Saves a file of a run into `folder` under a safe name that is not taken yet. Returns where it is. */
 export async function saveFile(folder: string, file: OfferedFile, signal: AbortSignal): Promise<string> {
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const name = safeFileName(file.name)
   const part = join(resolve(folder), `.${name.slice(0, 100)}.${process.pid}.part`)
   try {

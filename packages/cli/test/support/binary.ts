@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
-const BINARY = fileURLToPath(new URL('../../bin/cyberun.mjs', import.meta.url))
+export const BINARY = fileURLToPath(new URL('../../bin/cyberun.mjs', import.meta.url))
 
 /** What a command was given besides its words. Nothing of the developer's own settings reaches it. */
 export interface Place {
