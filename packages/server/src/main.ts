@@ -6,7 +6,7 @@ import type { Agents } from './agents/types.ts'
 import { createLocalBus } from './bus.ts'
 import { type Config, dataPath } from './config.ts'
 import { type Control, startControl } from './control/control.ts'
-import { createMetrics, type GaugeSource } from './control/metrics.ts'
+import { type CounterSource, createMetrics, type GaugeSource } from './control/metrics.ts'
 import { createDispatch } from './dispatch/dispatch.ts'
 import type { Dispatch } from './dispatch/types.ts'
 import type { FileLimits } from './files/context.ts'
@@ -143,7 +143,8 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       await store.ping()
       return undefined
     }
-    const metrics = createMetrics(gauges({ agents, dispatch, tasks, tunnels, terminals, edge }))
+    const measured = { agents, dispatch, tasks, tunnels, terminals, edge }
+    const metrics = createMetrics(gauges(measured), counters(measured))
     const control: Control = await startControl({
       ...{ identity, bus, agents, workflows, tasks, files, tunnels, inspectors, metrics, readiness, terminals },
       ...{ visitorAddress, version, log },
@@ -154,14 +155,14 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     stops.push((signal) => control.stop(signal))
     // Before the listener, which waits for the sockets that were upgraded on it.
     stops.push(async () => terminals.stop())
-    const measured = await metrics.listen(config.metrics, readiness).catch(cannotListen('metrics', config.metrics))
-    stops.push((signal) => measured.stop(signal))
+    const listening = await metrics.listen(config.metrics, readiness).catch(cannotListen('metrics', config.metrics))
+    stops.push((signal) => listening.stop(signal))
 
     log.info({ control_url: control.url, edge_url: edge.url, gateway_id: gatewayId }, 'server.started')
     return {
       controlUrl: control.url,
       edgeUrl: edge.url,
-      metricsUrl: `http://${config.metrics.host}:${measured.port}`,
+      metricsUrl: `http://${config.metrics.host}:${listening.port}`,
       firstUser,
       identity,
       stop,
@@ -242,6 +243,21 @@ function gauges({ agents, dispatch, tasks, tunnels, terminals, edge }: MeasuredP
       help: 'Characters that agents reported and the store has not taken yet.',
       read: () => dispatch.counts.unstored,
     },
+    {
+      name: 'cyberun_tasks_waiting',
+      help: 'Tasks that no agent has.',
+      read: async () => (await tasks.load()).waiting,
+    },
+    {
+      name: 'cyberun_tasks_oldest_wait_seconds',
+      help: 'How long the oldest of them has been waiting.',
+      read: async () => (await tasks.load()).oldestWaitMs / 1000,
+    },
+    {
+      name: 'cyberun_tasks_held',
+      help: 'Tasks that an agent has or was asked to take.',
+      read: async () => (await tasks.load()).held,
+    },
     { name: 'cyberun_event_streams_open', help: 'Streams of task events open.', read: () => tasks.feedCount },
     { name: 'cyberun_tunnels_open', help: 'Open tunnel sessions.', read: () => tunnels.openCount },
     {
@@ -250,6 +266,28 @@ function gauges({ agents, dispatch, tasks, tunnels, terminals, edge }: MeasuredP
       read: () => terminals.viewerCount,
     },
     { name: 'cyberun_upstreams_open', help: 'Connections to services behind tunnels.', read: () => edge.upstreams },
+  ]
+}
+
+/** What happened since the start, by kind. */
+function counters({ agents, dispatch, edge }: MeasuredParts): CounterSource[] {
+  return [
+    {
+      ...{ name: 'cyberun_links_closed_total', label: 'reason', tally: agents.counts.closed },
+      help: 'Links of agents that ended.',
+    },
+    {
+      ...{ name: 'cyberun_attempts_over_total', label: 'end', tally: dispatch.counts.over },
+      help: 'Attempts that ended here.',
+    },
+    {
+      ...{ name: 'cyberun_service_answers_total', label: 'status', tally: edge.answers.service },
+      help: 'Answers of services behind tunnels, by the class of their status.',
+    },
+    {
+      ...{ name: 'cyberun_edge_answers_total', label: 'status', tally: edge.answers.own },
+      help: "Answers to visitors that are the edge's own: pages and refusals.",
+    },
   ]
 }
 

@@ -7,6 +7,7 @@ import type { Bus } from '../bus.ts'
 import type { Identity } from '../identity/identity.ts'
 import { noteAgentHeard } from '../store/agents.ts'
 import type { Store } from '../store/store.ts'
+import { Tally } from '../tally.ts'
 import type { Asked } from '../visitor-address.ts'
 import { AcceptRate } from './accept-rate.ts'
 import { type AgentCaller, admitAgent } from './admission.ts'
@@ -48,6 +49,7 @@ class AgentsHere implements Agents {
   readonly #welcome: Greeting
   readonly #links = new Map<Link, AgentConnection>()
   readonly #probes = new Set<Link>()
+  readonly #closed = new Tally()
   /** Notes being written to the store: `stop` waits for them. */
   readonly #notes = new Set<Promise<void>>()
   #stopping = false
@@ -90,7 +92,7 @@ class AgentsHere implements Agents {
       streams += stats.streams
       queuedBytes += stats.queuedBytes
     }
-    return { linked: this.#links.size, between: this.#registry.between, streams, queuedBytes }
+    return { linked: this.#links.size, between: this.#registry.between, streams, queuedBytes, closed: this.#closed }
   }
 
   handleUpgrade(request: AgentRequest, socket: PumpSocket): void {
@@ -238,6 +240,7 @@ class AgentsHere implements Agents {
   #unseat(connection: AgentConnection, reason: CloseReason): void {
     const { teamId, generation, link, record } = connection
     this.#links.delete(link)
+    this.#closed.add(reason.code)
     // `done`: the agent was stopped by its owner, so nobody waits for it.
     this.#registry.detach(connection, reason.code === 'done' || reason.code === 'revoked')
     const { agent_id } = record.hello

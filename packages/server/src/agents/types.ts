@@ -1,6 +1,7 @@
 import type { AgentView } from '@cyberun/api'
 import type { Link, LinkStream, PumpSocket, UpgradeHead } from '@cyberun/link'
 import type { CloseReason } from '@cyberun/protocol'
+import type { Tally } from '../tally.ts'
 import type { Asked } from '../visitor-address.ts'
 import type { AgentRecord } from './view.ts'
 
@@ -87,10 +88,12 @@ export interface AgentTasks {
   isStalled(teamId: string, agentId: string): boolean
 }
 
-/** For gauges: read from the collections, never counted beside them. */
+/** For metrics: what there is now is read from the collections, never counted beside them. */
 export interface AgentCounts {
   readonly linked: number
   readonly between: number
   readonly streams: number
   readonly queuedBytes: number
+  /** Links that are over, by their reason. */
+  readonly closed: Tally
 }

@@ -9,7 +9,18 @@ export interface GaugeSource {
   /** `cyberun_agents_linked`; a unit, when there is one, at the end. */
   name: string
   help: string
-  read(): number
+  /** What cannot be read is left out of the answer. */
+  read(): number | Promise<number>
+}
+
+/** Something that is counted as it happens. */
+export interface CounterSource {
+  /** `cyberun_links_closed_total`. */
+  name: string
+  help: string
+  /** The name of the label that tells the kinds apart. */
+  label: string
+  tally: Iterable<[kind: string, count: number]>
 }
 
 export interface Metrics {
@@ -22,8 +33,11 @@ export interface Metrics {
 /** From a lookup that touches nothing to a tunnel that waits for an agent. */
 const CALL_SECONDS = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
+/** A scrape waits this long for a number that the store has. */
+const READ_MS = 2_000
+
 /** The numbers of one server. Labels hold no id and no address, so their count is bounded. */
-export function createMetrics(gauges: readonly GaugeSource[]): Metrics {
+export function createMetrics(gauges: readonly GaugeSource[], counters: readonly CounterSource[] = []): Metrics {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
@@ -40,7 +54,8 @@ export function createMetrics(gauges: readonly GaugeSource[]): Metrics {
     buckets: CALL_SECONDS,
     registers,
   })
-  for (const { name, help, read } of gauges) registry.registerMetric(gauge(name, help, read))
+  for (const source of gauges) registry.registerMetric(gauge(source))
+  for (const source of counters) registry.registerMetric(counter(source))
   return {
     called(route, status, took) {
       calls.inc({ route, status })
@@ -55,15 +70,39 @@ export function createMetrics(gauges: readonly GaugeSource[]): Metrics {
   }
 }
 
-function gauge(name: string, help: string, read: () => number): Gauge {
+function gauge({ name, help, read }: GaugeSource): Gauge {
   return new Gauge({
     name,
     help,
     registers: [],
-    collect() {
-      this.set(read())
+    async collect() {
+      try {
+        this.set(await withinMs(READ_MS, read()))
+      } catch {
+        // The other numbers are wanted most when the database is away.
+        this.remove()
+      }
     },
   })
+}
+
+function counter({ name, help, label, tally }: CounterSource): Counter {
+  return new Counter({
+    name,
+    help,
+    labelNames: [label],
+    registers: [],
+    collect() {
+      this.reset()
+      for (const [kind, count] of tally) this.inc({ [label]: kind }, count)
+    },
+  })
+}
+
+async function withinMs<T>(ms: number, value: T | Promise<T>): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => reject(new Error('it took too long')), ms)
+  return Promise.race([value, late]).finally(() => clearTimeout(timer))
 }
 
 async function serve(registry: Registry, readiness: Readiness, request: Request): Promise<Response> {

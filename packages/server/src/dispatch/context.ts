@@ -1,6 +1,7 @@
 import type { Log } from '@cyberun/link/log'
 import type { Bus } from '../bus.ts'
 import type { Store } from '../store/store.ts'
+import type { Tally } from '../tally.ts'
 import type { AttemptHost } from './attempt-stream.ts'
 import type { DispatchLimits } from './limits.ts'
 import type { Seats } from './seats.ts'
@@ -14,6 +15,8 @@ export interface DispatchContext {
   readonly gatewayId: string
   readonly seats: Seats
   readonly host: AttemptHost
+  /** Attempts that are over here, by how they ended. */
+  readonly over: Tally
   /** Milliseconds since 1970. */
   now(): number
   /** There may be something to claim for agents of this team. */

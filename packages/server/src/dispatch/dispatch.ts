@@ -5,6 +5,7 @@ import type { Attempt } from '../model/attempt.ts'
 import { saveProgress } from '../store/attempts.ts'
 import { claimTasks, type Takers } from '../store/claims.ts'
 import { agentsThatDeclined, clearRefusals } from '../store/waiting.ts'
+import { Tally } from '../tally.ts'
 import type { AgentSeat } from './agent-seat.ts'
 import { Assigner } from './assigner.ts'
 import { Attachments } from './attachments.ts'
@@ -49,6 +50,7 @@ class DispatchHere implements Dispatch {
     )
     this.#context = {
       ...{ store, bus, log, now, gatewayId, limits, seats: this.#seats },
+      over: new Tally(),
       host: this.#attemptHost(options, limits),
       wake: (teamId) => this.wake(teamId),
       run: (event, work) => this.#run(event, work),
@@ -97,7 +99,7 @@ class DispatchHere implements Dispatch {
   get counts(): DispatchCounts {
     let unstored = 0
     for (const attempt of this.#seats.attempts) unstored += attempt.unstored
-    return { attempts: this.#seats.attemptCount, unstored }
+    return { attempts: this.#seats.attemptCount, unstored, over: this.#context.over }
   }
 
   linked(agent: AgentConnection): void {
@@ -196,6 +198,7 @@ class DispatchHere implements Dispatch {
   #onOver(attempt: AttemptStream, end: AttemptEnd): void {
     const { taskId, teamId, agentId, fence } = attempt.attempt
     const seat = this.#seats.release(attempt)
+    this.#context.over.add(end.kind === 'settled' ? (end.completed ? 'completed' : 'failed') : end.kind)
     this.#context.log.info(
       { task_id: taskId, team_id: teamId, agent_id: agentId, fence, end: end.kind },
       'attempt.over',

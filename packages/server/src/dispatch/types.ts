@@ -6,6 +6,7 @@ import type { Attempt } from '../model/attempt.ts'
 import type { AgentSituation } from '../model/waiting-reason.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Submission } from '../store/submissions.ts'
+import type { Tally } from '../tally.ts'
 import type { DispatchLimits } from './limits.ts'
 
 export interface DispatchOptions {
@@ -43,10 +44,12 @@ export interface Dispatch extends AgentTasks {
   stop(signal: AbortSignal): Promise<void>
 }
 
-/** For gauges: read from the collections. */
+/** For metrics. */
 export interface DispatchCounts {
   /** Attempts of agents that are linked here. */
   readonly attempts: number
   /** Characters that agents reported and the store has not taken yet. */
   readonly unstored: number
+  /** Attempts that are over here, by how they ended. */
+  readonly over: Tally
 }

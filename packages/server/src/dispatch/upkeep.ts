@@ -36,11 +36,12 @@ async function renewSome({ store, gatewayId, now }: DispatchContext, held: reado
 
 /** Ends what has taken too long, and finds the tasks whose doorbell was lost. */
 export async function sweep(context: DispatchContext): Promise<void> {
-  const { store, bus, log, limits, seats } = context
+  const { store, bus, log, limits, seats, over } = context
   endOverdueCancels(context)
   for (const { ended, status } of await sweepExpired(store, limits.expireAtOnce)) {
     const { taskId, teamId, agentId, fence } = ended
     log.info({ task_id: taskId, team_id: teamId, agent_id: agentId, fence, status }, 'attempt.expired')
+    over.add('expired')
     bus.publish('task.changed', { taskId })
     const attempt = seats.attempt(ended)
     if (attempt?.state === 'assigned') seats.stall(teamId, agentId)

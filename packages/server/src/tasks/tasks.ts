@@ -10,7 +10,7 @@ import { queuePositions } from '../store/queue-positions.ts'
 import type { Store } from '../store/store.ts'
 import type { NewTask, Submission } from '../store/submissions.ts'
 import { cancelTask, cancelTeamTasks, countTasks, getTask, listTasks, type TaskRecord } from '../store/tasks.ts'
-import { waitingFacts } from '../store/waiting.ts'
+import { type TaskLoad, taskLoad, waitingFacts } from '../store/waiting.ts'
 import { Feeds } from './feeds.ts'
 import { startRetention } from './retention.ts'
 import { type Submitter, submitRun, type WorkflowName } from './submission.ts'
@@ -51,6 +51,11 @@ export class Tasks {
   /** How many follow a task now. */
   get feedCount(): number {
     return this.#feeds.count
+  }
+
+  /** How many tasks wait and run, of all teams, for gauges. */
+  load(): Promise<TaskLoad> {
+    return taskLoad(this.#options.store)
   }
 
   /** As `submitRun`. */

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Listening } from '../../src/control/listening.ts'
 import { createMetrics, type Metrics } from '../../src/control/metrics.ts'
+import { Tally } from '../../src/tally.ts'
 import { controlWith } from './doubles.ts'
 
 const links = new Set<string>()
@@ -15,12 +16,41 @@ beforeAll(async () => {
 })
 afterAll(() => listening.stop(AbortSignal.abort()))
 
+async function serve(served: Metrics) {
+  const at = await served.listen({ host: '127.0.0.1', port: 0 }, async () => undefined)
+  return {
+    text: async () => (await fetch(`http://127.0.0.1:${at.port}/metrics`)).text(),
+    [Symbol.asyncDispose]: () => at.stop(AbortSignal.abort()),
+  }
+}
+
 test('a gauge is read when it is asked for', async () => {
   expect(await (await get('/metrics')).text()).toContain('\ncyberun_agents_linked 0\n')
   links.add('a').add('b')
   const response = await get('/metrics')
   expect(response.headers.get('content-type')).toContain('text/plain')
   expect(await response.text()).toContain('\ncyberun_agents_linked 2\n')
+})
+
+test('what cannot be read is left out, and the rest is there', async () => {
+  const broken = createMetrics([
+    { name: 'cyberun_tasks_waiting', help: 'Tasks.', read: () => Promise.reject(new Error('no database')) },
+    { name: 'cyberun_agents_linked', help: 'Agents connected.', read: () => 3 },
+  ])
+  await using served = await serve(broken)
+  const text = await served.text()
+  expect(text).not.toContain('\ncyberun_tasks_waiting ')
+  expect(text).toContain('\ncyberun_agents_linked 3\n')
+})
+
+test('what happened is counted by kind', async () => {
+  const tally = new Tally()
+  const source = { name: 'cyberun_links_closed_total', help: 'Links that ended.', label: 'reason', tally }
+  await using served = await serve(createMetrics([], [source]))
+  for (const reason of ['dead', 'dead', 'done']) tally.add(reason)
+  await served.text()
+  expect(await served.text(), 'asked twice, counted once').toContain('\ncyberun_links_closed_total{reason="dead"} 2\n')
+  expect(await served.text()).toContain('\ncyberun_links_closed_total{reason="done"} 1\n')
 })
 
 test('calls are counted by row of the table: an address somebody made up gets no label', async () => {

@@ -18,7 +18,7 @@ import type { Store } from '../../src/store/store.ts'
 import { dropOldIdempotencyKeys, findIdempotent, submitTask } from '../../src/store/submissions.ts'
 import { dropOldEvents, eventCounts, readEvents } from '../../src/store/task-events.ts'
 import { cancelTask, cancelTeamTasks, countTasks, getTask, listTasks } from '../../src/store/tasks.ts'
-import { clearRefusals, noteWaiting, teamsWithWaitingTasks, waitingFacts } from '../../src/store/waiting.ts'
+import { clearRefusals, noteWaiting, taskLoad, teamsWithWaitingTasks, waitingFacts } from '../../src/store/waiting.ts'
 import { deleteWorkflow } from '../../src/store/workflows.ts'
 import { onBothEngines } from './engines.ts'
 import {
@@ -310,7 +310,11 @@ onBothEngines('waiting', ({ emptyStore }) => {
     const store = await emptyStore()
     await teamWithWorkflow(store)
     expect(await teamsWithWaitingTasks(store)).toEqual([])
+    expect(await taskLoad(store)).toEqual({ waiting: 0, oldestWaitMs: 0, held: 0 })
+    await submitted(store)
+    await claimOne(store)
     const taskId = await submitted(store, { requirements: needs({ labels: ['gpu-h100'] }) })
+    expect(await taskLoad(store)).toEqual({ waiting: 1, oldestWaitMs: expect.any(Number), held: 1 })
     const order = { teamId: TEAM, olderThanMs: 0, limit: 10 }
     const reasonOf = ({ requirements }: { requirements: { labels: readonly string[] } }) =>
       `wants ${requirements.labels}`

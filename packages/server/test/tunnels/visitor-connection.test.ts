@@ -67,6 +67,7 @@ test('a head that takes too long is told so, and a connection that says nothing 
   clock.pass(keepAliveMs + 1)
   await kept.ended
   expect(countOf(kept.received(), 'HTTP/1.1')).toBe(2)
+  expect(Object.fromEntries(bed.edge.answers.own)).toEqual({ 200: 2, 408: 1 })
 })
 
 test('a visitor that stops reading is cut off in the end, and no longer counts as being there', async () => {
@@ -117,6 +118,7 @@ test('a thousand pipelined requests are answered in their order, with one connec
   await expect.poll(() => countOf(visitor.received(), 'HTTP/1.1 200'), { timeout: 10_000 }).toBe(1_000)
   expect(seen).toEqual(paths)
   expect(bed.edge.upstreams).toBe(1)
+  expect(Object.fromEntries(bed.edge.answers.service)).toEqual({ '2xx': 1_000 })
 })
 
 test('a refusal arrives whole although the visitor is still sending', async () => {

@@ -95,6 +95,7 @@ describe('which machine', () => {
     const old = await dialAs(world, rawKey, helloOf(machine))
     const next = await dialAs(world, rawKey, helloOf(machine))
     expect(await old.closed).toMatchObject({ code: 'evicted' })
+    await expect.poll(() => Object.fromEntries(world.agents.counts.closed)).toEqual({ evicted: 1 })
     await until(() => world.agents.linkOf(team(world), 'studio-7') !== undefined)
     expect(world.agents.list(team(world)).length).toBe(1)
     expect(world.agents.counts.linked).toBe(1)

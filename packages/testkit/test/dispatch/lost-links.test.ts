@@ -90,6 +90,7 @@ describe('a link that is lost in the middle of a run', () => {
     await attached.over()
     second.finish(1)
     expect(await world.reaches(taskId, 'completed')).toMatchObject({ agentId: 'other', fence: 2, retryCount: 1 })
+    await expect.poll(() => Object.fromEntries(world.dispatch.counts.over)).toMatchObject({ expired: 1, completed: 1 })
   })
 
   test('is kept for as long as the agent is heard, and says so with leases', async () => {

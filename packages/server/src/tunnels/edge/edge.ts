@@ -4,6 +4,7 @@ import { PumpSocket, tryAdoption } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { Agents } from '../../agents/types.ts'
 import type { Routing } from '../../routing/routing.ts'
+import type { Tally } from '../../tally.ts'
 import type { VisitorAddress } from '../../visitor-address.ts'
 import type { PathPages, TunnelIndex } from '../doors/door-search.ts'
 import type { PortDoors } from '../doors/port-doors.ts'
@@ -47,6 +48,8 @@ export interface Edge {
   readonly port: number
   /** Connections to services behind tunnels, for gauges. */
   readonly upstreams: number
+  /** Answers of services, by the class of their status, and of the edge's own, by their status. */
+  readonly answers: { service: Tally; own: Tally }
   /** Takes no more connections, lets requests finish until `signal` aborts, then closes what is left. */
   stop(signal: AbortSignal): Promise<void>
 }
@@ -72,6 +75,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     get upstreams() {
       return front.upstreams
     },
+    answers: { service: front.serviceAnswers, own: front.ownAnswers },
     async stop(signal) {
       listeners.stop()
       server.close()

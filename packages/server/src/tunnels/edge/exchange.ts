@@ -1,5 +1,6 @@
 import type { Chunk, LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
+import type { Tally } from '../../tally.ts'
 import type { RequestUse } from '../activity.ts'
 import type { Routed } from '../doors/door-search.ts'
 import { type Fields, firstOf, formatHead } from '../http/fields.ts'
@@ -31,6 +32,8 @@ export interface ExchangeContext {
   /** Names this edge in `Cyberun-Hop`. */
   hop: string
   log: Log
+  /** Answers of services, by the class of their status. */
+  serviceAnswers: Tally
 }
 
 /**
@@ -211,6 +214,7 @@ export class Exchange implements UpstreamUser, Served, Visit {
 
   onHead(head: ResponseHead): void {
     this.#answer = head
+    this.#context.serviceAnswers.add(`${Math.floor(head.status / 100)}xx`)
     this.#use?.answered(head.status, isDownload(head), this.#context.now())
     this.#inspected?.answered(head.status, head.fields)
     if (head.status === 101) return

@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http'
 import { type Chunk, type PumpEvents, type PumpSocket, SocketChunk } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { ByteLender } from '@cyberun/protocol'
+import type { Tally } from '../../tally.ts'
 import type { Fields } from '../http/fields.ts'
 import { type OwnAnswer, refusalAnswer } from '../http/pages.ts'
 import { Refusal } from '../http/refusal.ts'
@@ -50,6 +51,8 @@ export interface Examined {
 export interface ConnectionHost {
   readonly now: () => number
   readonly log: Log
+  /** Answers of the edge's own, by their status. */
+  readonly ownAnswers: Tally
   /** Judges a request whose turn it is. `rest`: bytes that came together with its head, after it. */
   examine(connection: VisitorConnection, head: RequestHead, rest: number): Examined
   /** The connection is closed or was handed over. */
@@ -137,6 +140,7 @@ export class VisitorConnection implements PumpEvents, RequestSink {
 
   /** Answers in full, in our own name. */
   answerOwn({ status, fields, body }: OwnAnswer, mayKeep: boolean): void {
+    this.#host.ownAnswers.add(String(status))
     const dated = [...fields, 'Date', new Date(this.#host.now()).toUTCString()]
     this.answer.head(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, dated, this.conclude(mayKeep), false)
     if (!this.#isToHead) this.answer.body(body, OWN_PIECE)

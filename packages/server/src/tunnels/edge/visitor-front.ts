@@ -3,6 +3,7 @@ import type { PumpSocket } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { Agents } from '../../agents/types.ts'
 import type { Routing } from '../../routing/routing.ts'
+import { Tally } from '../../tally.ts'
 import type { VisitorAddress } from '../../visitor-address.ts'
 import type { Arrival, DoorSettings, Routed, TunnelIndex } from '../doors/door-search.ts'
 import { findDoor } from '../doors/doors.ts'
@@ -43,6 +44,8 @@ export interface FrontOptions {
 export class VisitorFront implements ConnectionHost {
   readonly now: () => number
   readonly log: Log
+  readonly ownAnswers = new Tally()
+  readonly serviceAnswers = new Tally()
   readonly #options: FrontOptions
   readonly #context: ExchangeContext
   readonly #connections = new Set<VisitorConnection>()
@@ -60,7 +63,7 @@ export class VisitorFront implements ConnectionHost {
     this.now = options.now
     this.log = options.log
     this.#options = options
-    this.#context = { now: options.now, hop: options.hop, log: options.log }
+    this.#context = { now: options.now, hop: options.hop, log: options.log, serviceAnswers: this.serviceAnswers }
   }
 
   /** Serves a connection that was just made; `edgePort` when it came to that port door. */
