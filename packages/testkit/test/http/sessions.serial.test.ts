@@ -1,50 +1,24 @@
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer, get, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { TCP_SUBPROTOCOL } from '@cyberun/link'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { WebSocket, WebSocketServer } from 'ws'
+import { WebSocket } from 'ws'
 import { launchBrowser, screenshot } from '../../src/browser.ts'
+import { type EndlessService, flow, startEndless } from '../../src/endless.ts'
 import { type FaultRelay, startFaultRelay } from '../../src/fault-relay.ts'
 import { type Installation, startInstallation } from '../../src/installation.ts'
 import { type Product, startProduct } from '../../src/product.ts'
 import { lacksPrograms } from '../../src/programs.ts'
 
-const PAGE = `<!doctype html><title>here</title><h1>the service</h1>
-<form method="post" action="page"><button>send</button></form>`
-
-/** A service that never stops: a download, a stream of events, a WebSocket that talks. */
-const endless = createServer((request: IncomingMessage, response: ServerResponse) => {
-  if (request.url === '/page') {
-    response.setHeader('Content-Type', 'text/html').end(PAGE)
-    return
-  }
-  const isEvents = request.url === '/events'
-  response.setHeader('Content-Type', isEvents ? 'text/event-stream' : 'application/octet-stream')
-  if (!isEvents) response.setHeader('Content-Length', 1e12)
-  const piece = isEvents ? 'data: tick\n\n' : Buffer.alloc(16_384)
-  const writing = setInterval(() => void (response.writableNeedDrain || response.write(piece)), 5)
-  response.on('close', () => clearInterval(writing))
-})
-const sockets = new WebSocketServer({ server: endless })
-sockets.on('connection', (socket) => {
-  const talking = setInterval(() => socket.send('tick'), 5)
-  socket.on('close', () => clearInterval(talking))
-})
+let endless: EndlessService
 
 beforeAll(async () => {
-  endless.listen(0, '127.0.0.1')
-  await once(endless, 'listening')
+  endless = await startEndless()
 })
-afterAll(() => {
-  sockets.close()
-  endless.closeAllConnections()
-  endless.close()
-})
-const port = (): number => (endless.address() as AddressInfo).port
+afterAll(() => endless[Symbol.asyncDispose]())
+const port = (): number => endless.port
 
 describe('an open tunnel and its opener', { timeout: 60_000 }, () => {
   let directory: string
@@ -176,39 +150,3 @@ describe.skipIf(lacksPrograms('chromium'))('an agent between two links', { timeo
     expect(await sender.textContent('body')).toContain('did not arrive')
   })
 })
-
-/** Something that brings bytes: how many came, when the last did, and its end. */
-interface Flow {
-  seen(): number
-  lastAt(): number
-  ended: Promise<unknown>
-  destroy(): void
-}
-
-async function flow(source: ReturnType<typeof get> | WebSocket, firstWords?: string): Promise<Flow> {
-  let bytes = 0
-  let last = 0
-  const onBytes = (piece: { length: number }): void => {
-    bytes += piece.length
-    last = performance.now()
-  }
-  const ended = Promise.withResolvers<void>()
-  if (source instanceof WebSocket) {
-    await once(source, 'open')
-    if (firstWords !== undefined) source.send(Buffer.from(firstWords))
-    source.on('message', onBytes).on('close', ended.resolve)
-  } else {
-    const [response] = (await once(source, 'response')) as [IncomingMessage]
-    source.on('error', () => {}) // it is cut off, as it should be
-    response
-      .on('data', onBytes)
-      .on('error', () => {})
-      .on('close', ended.resolve)
-  }
-  return {
-    seen: () => bytes,
-    lastAt: () => last,
-    ended: ended.promise,
-    destroy: () => (source instanceof WebSocket ? source.terminate() : source.destroy()),
-  }
-}
