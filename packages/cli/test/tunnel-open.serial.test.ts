@@ -1,5 +1,6 @@
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, get, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -7,6 +8,7 @@ import { join } from 'node:path'
 import { renderUnicodeCompact } from 'uqr'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Installation, startInstallation } from '../../testkit/src/installation.ts'
+import { lacksPrograms, requireProgram } from '../../testkit/src/programs.ts'
 import { startOnPty } from '../../testkit/src/pty-program.ts'
 
 /** `cyberun tunnel open` as a person has it in front of them: on a terminal, where it stays and takes keys. */
@@ -91,6 +93,25 @@ test('the address, its code, when it ends, who comes and what goes through; exte
   await shows(/^The tunnel is closed\.$/m)
   expect(await program.ended).toBe(0)
   expect(await list()).toEqual([])
+})
+
+/** What a camera before a screen with this picture takes codes to say; as a camera, it knows no light on dark codes. */
+function readCodes(picture: Buffer): string[] {
+  const file = join(directory, 'screen.pgm')
+  writeFileSync(file, picture)
+  const { stdout } = spawnSync(requireProgram('zbarimg'), ['--quiet', '--raw', file], { encoding: 'utf8' })
+  return stdout.split('\n').filter((line) => line !== '')
+}
+
+test.skipIf(lacksPrograms('zbarimg'))('a phone reads the address off the terminal, be that dark or light', async () => {
+  const { program, text, shows } = open()
+  await using _program = program
+  await shows(/^e extend/m)
+  const [url = ''] = urlsOn(text())
+  expect(url).not.toBe('')
+  for (const paper of ['dark', 'light'] as const) expect(readCodes(program.picture(paper)), paper).toEqual([url])
+  program.type('x')
+  await shows(/^The tunnel is closed\.$/m)
 })
 
 test.each([

@@ -23,6 +23,7 @@ const REMEDY = {
   websockify: 'apt-get install websockify novnc',
   Xtigervnc: 'apt-get install tigervnc-standalone-server',
   xterm: 'apt-get install xterm',
+  zbarimg: 'apt-get install zbar-tools',
   'python3.11-doc': 'apt-get install python3.11-doc',
   'jupyter-lab': 'bash packages/testkit/zoo/install',
   gradio: 'bash packages/testkit/zoo/install',

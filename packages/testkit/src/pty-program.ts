@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import headless from '@xterm/headless'
+import { drawTerminal, type Paper } from './terminal-picture.ts'
 
 /** A program on a pseudo terminal, and what somebody in front of it sees. */
 export interface PtyProgram extends AsyncDisposable {
@@ -7,6 +8,8 @@ export interface PtyProgram extends AsyncDisposable {
   output(): string
   /** The lines of the terminal, those scrolled out of sight too, each without the blanks at its end. */
   screen(): string[]
+  /** The same as a picture, PGM, of a terminal that draws on `paper` where a program asks for no colour. */
+  picture(paper: Paper): Buffer
   type(text: string): void
   /** Resolves with its exit code. */
   readonly ended: Promise<number | null>
@@ -35,6 +38,7 @@ export function startOnPty(
       const { active } = terminal.buffer
       return Array.from({ length: active.length }, (_, y) => active.getLine(y)?.translateToString(true) ?? '')
     },
+    picture: (paper) => drawTerminal(terminal, paper),
     type: (text) => void child.stdin.write(text),
     ended,
     async [Symbol.asyncDispose]() {
