@@ -1,11 +1,13 @@
+import { Row } from './row.ts'
+
 /**
  * What counts as use of a tunnel, so that a forgotten tab does not hold the machine behind it, and somebody at work does
  * not lose it. Pure: told what happens and when (milliseconds), nothing else. docs/tunnels.md says the same in words.
  *
  * Three things make it hard. Pages ask again and again by themselves, keep sockets alive, and acknowledge what they are
  * sent. So a read counts only when its path is new to the tunnel; what would change something, and what a socket sends,
- * counts unless it comes in a steady row, as timers make and people do not; and a small message right after one of the
- * service is taken for its acknowledgement. What the service sends by itself never counts.
+ * counts unless a timer makes it (`row.ts`) or it goes on from what a timer made; and a small message soon after one of
+ * the service is taken for its acknowledgement. What the service sends by itself never counts.
  */
 export const ACTIVITY_LIMITS = {
   /** Paths that were read, remembered by each tunnel; beyond them the one read longest ago is forgotten. */
@@ -24,6 +26,15 @@ export const ACTIVITY_LIMITS = {
   answerMs: 300,
   /** Acknowledgements, pongs and requests for the next picture have at most this many bytes on the wire. */
   answerBytes: 64,
+  /** Some pages wait for so long before they acknowledge: one such small message shows nobody, but a few do. */
+  lateAnswerMs: 2_500,
+  /** So many within `keysMs`. */
+  keys: 4,
+  keysMs: 10_000,
+  /** What follows the visitor's last message within this time, right after the service's answer, goes on with that ... */
+  stepMs: 1_000,
+  /** ... for so many steps: a program that asks and asks ends sooner. */
+  steps: 10,
   /** Pieces of this size are an upload, which no timer makes; they cost nothing to look at. */
   uploadBytes: 16 * 1024,
   /** A TCP connection that brings this many bytes within `bulkMs` is a download. */
@@ -169,6 +180,10 @@ export class SocketUse {
   /** By size, and one of all; made when something comes, because most sockets are silent. */
   #rows: Recent<Row> | undefined
   #serviceSpokeAt = Number.NEGATIVE_INFINITY
+  /** The visitor's last message that is too large for an acknowledgement, and whether it counted, and how many it went on from. */
+  #step = { at: Number.NEGATIVE_INFINITY, counts: false, number: 0 }
+  /** When the last small messages came that may be late acknowledgements, oldest first. */
+  readonly #keys: number[] = []
   #bulkSince = 0
   #bulk = 0
 
@@ -191,17 +206,41 @@ export class SocketUse {
 
   /** Bytes of the visitor arrived together. */
   fromVisitor(bytes: number, now: number): void {
-    if (bytes >= ACTIVITY_LIMITS.uploadBytes) {
-      this.#activity.use(now)
-      return
-    }
-    const mayAnswer = bytes <= ACTIVITY_LIMITS.answerBytes && now - this.#serviceSpokeAt <= ACTIVITY_LIMITS.answerMs
-    if (mayAnswer) return
+    if (bytes >= ACTIVITY_LIMITS.uploadBytes) this.#activity.use(now)
+    else if (bytes <= ACTIVITY_LIMITS.answerBytes) this.#small(bytes, now)
+    else this.#large(bytes, now)
+  }
+
+  #small(bytes: number, now: number): void {
+    const sinceAnswer = now - this.#serviceSpokeAt
+    if (sinceAnswer <= ACTIVITY_LIMITS.answerMs || this.#isSteady(bytes, now)) return
+    if (sinceAnswer > ACTIVITY_LIMITS.lateAnswerMs || this.#isOneOfKeys(now)) this.#activity.use(now)
+  }
+
+  /** Notes a small message that may be a late acknowledgement; true when there are too many for that. */
+  #isOneOfKeys(now: number): boolean {
+    this.#keys.push(now)
+    if (this.#keys.length < ACTIVITY_LIMITS.keys) return false
+    const first = this.#keys.shift() ?? now
+    return now - first <= ACTIVITY_LIMITS.keysMs
+  }
+
+  #large(bytes: number, now: number): void {
+    const answers = now - this.#serviceSpokeAt <= ACTIVITY_LIMITS.answerMs
+    const { at, counts, number } = this.#step
+    const goesOn = answers && now - at <= ACTIVITY_LIMITS.stepMs && number < ACTIVITY_LIMITS.steps
+    this.#step = goesOn
+      ? { at: now, counts, number: number + 1 }
+      : { at: now, counts: !this.#isSteady(bytes, now), number: 0 }
+    if (this.#step.counts) this.#activity.use(now)
+  }
+
+  /** Both are told: a row that is steady in one of the views is none of a person. */
+  #isSteady(bytes: number, now: number): boolean {
     this.#rows ??= new Recent(ACTIVITY_LIMITS.rows)
-    // Both are told: a row that is steady in one of the views is none of a person.
     const isSteadyOfItsSize = rowOf(this.#rows, String(sizeClass(bytes))).add(now)
     const isSteady = rowOf(this.#rows, 'all').add(now)
-    if (!isSteadyOfItsSize && !isSteady) this.#activity.use(now)
+    return isSteadyOfItsSize || isSteady
   }
 }
 
@@ -221,39 +260,6 @@ function shapeOf(path: string): string {
   const query = path.indexOf('?')
   const end = Math.min(query < 0 ? path.length : query, ACTIVITY_LIMITS.pathCharacters)
   return path.slice(0, end).replace(/\d+/g, '#')
-}
-
-/** Gaps looked at, and how many it takes to judge. */
-const GAPS = 9
-const FEW_GAPS = 5
-/** What comes this soon after another belongs to it. */
-const TOGETHER_MS = 50
-
-/**
- * Things of one kind, one after the other. The row is steady when at least two thirds of its last gaps lie within an
- * eighth of their median: then a timer makes it. A third may be out, because networks stall and laptops sleep.
- */
-class Row {
-  readonly #gaps: number[] = []
-  #lastAt: number | undefined
-  #isSteady = false
-
-  /** Notes the next one; true when it is one of a steady row. */
-  add(now: number): boolean {
-    const gap = this.#lastAt === undefined ? undefined : now - this.#lastAt
-    this.#lastAt = now
-    if (gap === undefined || gap < TOGETHER_MS) return this.#isSteady
-    this.#gaps.push(gap)
-    if (this.#gaps.length > GAPS) this.#gaps.shift()
-    this.#isSteady = this.#gaps.length >= FEW_GAPS && isSteady(this.#gaps)
-    return this.#isSteady
-  }
-}
-
-function isSteady(gaps: readonly number[]): boolean {
-  const median = gaps.toSorted((a, b) => a - b)[gaps.length >> 1] ?? 0
-  const near = gaps.filter((gap) => Math.abs(gap - median) <= median / 8)
-  return near.length * 3 >= gaps.length * 2
 }
 
 /** A map that forgets what was put longest ago. */

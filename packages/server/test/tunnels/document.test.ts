@@ -48,6 +48,9 @@ test('docs/tunnels.md says what counts as use, who is shown and how much one vis
   const MIB = 1024 * 1024
   expect(text).toContain(`once it has taken ${transferMs / 1000} s or moved ${transferBytes / MIB} MiB`)
   expect(text).toContain(`up to ${answerBytes} bytes within ${answerMs} ms of the service's last message`)
+  const { lateAnswerMs, keys, keysMs, stepMs } = ACTIVITY_LIMITS
+  expect(text).toContain(`within ${lateAnswerMs / 1000} s of it and fewer than ${keys} times in ${keysMs / 1000} s`)
+  expect(text).toContain(`what follows it within ${stepMs / 1000} s right after the service's answers`)
   expect(text).toContain(`pieces of ${ACTIVITY_LIMITS.uploadBytes / 1024} KiB always count`)
   expect(text).toContain(`TCP connections that bring ${bulkBytes / MIB} MiB within ${bulkMs / 1000} s`)
   expect(text).toContain(`up to ${PRESENCE_LIMITS.viewers.toLocaleString('en')} are remembered`)
