@@ -98,8 +98,11 @@ export interface AssignLine extends AttemptName {
 export type ServerTaskLine =
   /** The first line of a stream that the server opened. */
   | AssignLine
-  /** Answers `attach`: every numbered line up to this is stored. */
-  | { type: 'attached'; acknowledged: number }
+  /**
+   * Answers `attach`: every numbered line up to this is stored. `over`: the last of them is how the attempt ended, which an
+   * agent that was started anew since cannot tell by the number.
+   */
+  | { type: 'attached'; acknowledged: number; over?: true }
   /** Every numbered line up to this is stored. */
   | { type: 'ack'; sequence: number }
   /** The run is to end. The agent answers `cancelling` at once. */
@@ -203,7 +206,10 @@ export function parseServerTaskLine(line: string): ServerTaskLine | undefined {
     case 'assign':
       return assignLine(fields)
     case 'attached':
-      return { type: 'attached', acknowledged: whole('acknowledged', fields['acknowledged'], 0, MOST) }
+      return {
+        ...{ type: 'attached', acknowledged: whole('acknowledged', fields['acknowledged'], 0, MOST) },
+        ...(fields['over'] === true && { over: true }),
+      }
     case 'ack':
       return { type: 'ack', sequence: whole('sequence', fields['sequence'], 0, MOST) }
     case 'cancel':

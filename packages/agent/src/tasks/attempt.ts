@@ -305,6 +305,10 @@ export class Attempt {
   #onLine(stream: TaskStream, line: ServerTaskLine): void {
     switch (line.type) {
       case 'attached':
+        if (line.over) {
+          this.#endIsStored()
+          return
+        }
         this.#outbox.connect((json) => stream.sendJson(json), line.acknowledged)
         this.#live.repeat()
         return
@@ -330,6 +334,12 @@ export class Attempt {
       default:
         unreachable(line)
     }
+  }
+
+  /** How it ended is stored, if need be from a former process: nothing is left to report, and nothing to run. */
+  #endIsStored(): void {
+    if (this.#state.kind === 'running') this.lose('a former process of this agent has reported its end')
+    else this.#outbox.acknowledgeAll()
   }
 
   /** Our own deadline is earlier than the lease's end, so that two never work on one task. */

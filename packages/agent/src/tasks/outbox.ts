@@ -74,6 +74,12 @@ export class Outbox {
     this.#send = undefined
   }
 
+  /** The server has everything of a former process, the outcome too. */
+  acknowledgeAll(): void {
+    this.disconnect()
+    this.#done.resolve()
+  }
+
   acknowledge(sequence: number): void {
     const stillOpen = this.#unacknowledged.findIndex((sent) => sent.sequence > sequence)
     const stored = this.#unacknowledged.splice(0, stillOpen === -1 ? this.#unacknowledged.length : stillOpen)

@@ -493,6 +493,37 @@ describe('a restart of the agent', () => {
     expect(talk && finished(talk)).toMatchObject({ sequence: 1, outcome: COMPLETED })
   })
 
+  test('lets go of an outcome that is stored already, whatever its number was', async () => {
+    const world = await runnerWorld({ limits: { saveOutcomeMs: 1 } })
+    const { hand } = await running(world)
+    await world.server.cut()
+    hand.end(COMPLETED)
+    await until(() => existsSync(join(world.stateDir, 'tasks', `${TASK_ID}.1`, 'outcome.json')))
+    await world.restart()
+    await world.relink()
+    await until(() => world.server.attached.length === 1)
+    world.server.attached[0]?.send({ type: 'attached', acknowledged: 3, over: true })
+    await until(() => folders(world).length === 0)
+    expect(world.runner.attempts()).toEqual([])
+    expect(world.server.attached[0]?.lines).toHaveLength(1)
+  })
+
+  test('ends a run whose end was reported by the former process', async () => {
+    const world = await runnerWorld({ tool: handTool({ canResume: true }) })
+    await (await running(world)).run.remember({ prompt_id: 'p1' })
+    await world.server.cut()
+    await world.restart(handTool({ canResume: true }))
+    await until(() => world.tool.runs.length === 1)
+    const [resumed] = world.tool.runs
+    await world.relink()
+    await until(() => world.server.attached.length === 1)
+    world.server.attached[0]?.send({ type: 'attached', acknowledged: 3, over: true })
+    await until(() => resumed?.run.kill.aborted === true)
+    resumed?.end({ kind: 'cancelled' })
+    await until(() => folders(world).length === 0)
+    expect(world.runner.attempts()).toEqual([])
+  })
+
   test('removes folders that make no sense', async () => {
     const world = await runnerWorld()
     const { mkdir } = await import('node:fs/promises')

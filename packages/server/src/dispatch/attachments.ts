@@ -91,7 +91,7 @@ export class Attachments {
     const { acknowledged } = answer
     if (TERMINAL_STATUSES.includes(answer.status)) {
       // Its last word is stored, only the acknowledgement was lost.
-      endWith(stream, { type: 'attached', acknowledged })
+      endWith(stream, { type: 'attached', acknowledged, over: true })
       return
     }
     const attached = new AttemptStream(host, {

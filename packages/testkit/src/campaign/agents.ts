@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { agentHello, openMachineKey } from '@cyberun/agent'
@@ -8,7 +8,7 @@ import type { Child } from '../child.ts'
 import { type FaultRelay, startFaultRelay } from '../fault-relay.ts'
 import type { AgentVerbs } from '../processes/agent.ts'
 import { startAgentProcess } from '../processes.ts'
-import type { AgentRun } from './history.ts'
+import type { AgentRun, KeptAttempt } from './history.ts'
 import { writeStale } from './stale-writes.ts'
 
 const SLOTS = 4
@@ -128,6 +128,16 @@ export class CampaignAgent implements AsyncDisposable {
     return readFileSync(this.#journal, 'utf8')
       .split('\n')
       .flatMap((line) => runOf(this.agentId, line))
+  }
+
+  /** The attempts of which it has folders. */
+  kept(): KeptAttempt[] {
+    const folders = join(this.#stateDir, 'tasks')
+    if (!existsSync(folders)) return []
+    return readdirSync(folders).map((folder) => {
+      const [taskId = '', fence] = folder.split('.')
+      return { agentId: this.agentId, taskId, fence: Number(fence) }
+    })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

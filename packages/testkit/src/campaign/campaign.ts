@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { randomOf } from '../random.ts'
 import { Clients } from './clients.ts'
 import { type FaultKind, planFaults } from './faults.ts'
-import { checkHistory, type History, type Violation } from './history.ts'
+import { checkHistory, type History, type KeptAttempt, type Violation } from './history.ts'
 import { CampaignWorld } from './world.ts'
 
 export interface CampaignOptions {
@@ -34,6 +34,8 @@ export interface CampaignReport {
 }
 
 const AGENTS = 4
+/** Within this time after the last end an agent has heard of it, on whichever link, and removed what it had. */
+const LET_GO_MS = 20_000
 /** How long no task may end before those that are left count as stuck: longer than any lease and pause before a retry. */
 const STUCK_MS = 240_000
 const SAY_MS = 10_000
@@ -61,10 +63,11 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRep
   say('everything heals now')
   await untilSettled(submitting, say)
 
+  const kept = await untilLetGo(world)
   const runs = world.agents.flatMap((agent) => agent.runs())
   const stale = await world.writeAllStale()
   const stored = await submitting.readAll()
-  const history: History = { accepted: submitting.accepted, seen: submitting.seen, stored, runs }
+  const history: History = { accepted: submitting.accepted, seen: submitting.seen, stored, runs, kept }
   const violations = checkHistory(history)
   writeFileSync(
     join(directory, 'history.json'),
@@ -105,6 +108,13 @@ async function untilSettled(clients: Clients, say: (line: string) => void): Prom
     left = now
     since = performance.now()
   }
+}
+
+/** What agents still have when they have had time to let go of it. */
+async function untilLetGo(world: CampaignWorld): Promise<KeptAttempt[]> {
+  const kept = () => world.agents.flatMap((agent) => agent.kept())
+  for (const since = performance.now(); kept().length > 0 && performance.now() - since < LET_GO_MS; ) await delay(200)
+  return kept()
 }
 
 function reportOf(

@@ -10,6 +10,14 @@ export interface History {
   stored: ReadonlyMap<string, StoredTask>
   /** What agents wrote down, in the order in which each wrote it. */
   runs: readonly AgentRun[]
+  /** Attempts that agents still had when every task had ended and they had had time to hear of it. */
+  kept: readonly KeptAttempt[]
+}
+
+export interface KeptAttempt {
+  agentId: string
+  taskId: string
+  fence: number
 }
 
 export interface StoredTask {
@@ -55,6 +63,7 @@ export const PROMISES = {
   completed_by_holder: 'the attempt that completed a task is its last, and the agent that had it completed it',
   own_output: 'a task puts out or logs the text that it was given',
   failed_for_a_reason: 'a task failed because no retry was left',
+  let_go: 'an agent keeps nothing of a task that has ended',
 } as const
 
 export const TERMINAL: readonly string[] = ['completed', 'failed', 'cancelled'] satisfies TaskStatus[]
@@ -71,6 +80,9 @@ export function checkHistory(history: History): Violation[] {
   for (const { taskId, status } of history.seen) {
     const now = history.stored.get(taskId)?.status
     if (now !== status) violations.push({ promise: 'stayed_ended', taskId, detail: `was seen ${status}, is ${now}` })
+  }
+  for (const { agentId, taskId, fence } of history.kept) {
+    violations.push({ promise: 'let_go', taskId, detail: `${agentId} still has attempt ${fence}` })
   }
   return violations
 }

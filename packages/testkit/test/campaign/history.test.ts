@@ -34,6 +34,7 @@ const kept = (): { -readonly [K in keyof History]: History[K] } => ({
     // Too late, and refused.
     run('agent-0', 1, 'completed'),
   ],
+  kept: [],
 })
 
 const withTask = (change: Partial<Stored>) => (history: ReturnType<typeof kept>) => {
@@ -78,6 +79,11 @@ const BROKEN: [Violation['promise'], string, (history: ReturnType<typeof kept>) 
     (history) => Object.assign(history, { runs: history.runs.filter((done) => done.fence === 1) }),
   ],
   ['own_output', 'it is that of another', withTask({ said: '[{"text":"task-2"},[]]' })],
+  [
+    'let_go',
+    'an agent reports its end for ever',
+    (history) => Object.assign(history, { kept: [{ agentId: 'agent-1', taskId: 't', fence: 2 }] }),
+  ],
   [
     'failed_for_a_reason',
     'retries were left',

@@ -66,7 +66,7 @@ describe('a link that is lost in the middle of a run', () => {
     await before.lose()
     const after = await world.agent({ running: [ids(attempt)] })
     const attached = after.attach(ids(attempt), 1, 'finished')
-    expect(await attached.hears('attached')).toEqual({ type: 'attached', acknowledged: 1 })
+    expect(await attached.hears('attached')).toEqual({ type: 'attached', acknowledged: 1, over: true })
     await attached.over()
     attached.stream.end()
     const next = await world.submit()
