@@ -70,7 +70,11 @@ export interface SystemdUnitOptions {
   finalExitCodes: readonly number[]
 }
 
-/** What `cyberun agent install` writes to /etc/systemd/system/cyberun-agent.service. */
+/**
+ * What `cyberun agent install` writes to /etc/systemd/system/cyberun-agent.service. Only /usr, /boot and /etc are
+ * read-only: what the agent starts inherits that, and ComfyUI writes beside itself, models and caches where their makers
+ * chose.
+ */
 export function systemdUnit(options: SystemdUnitOptions): string {
   const command = [...options.command, '--config', options.configFile].map(systemdQuote).join(' ')
   return `[Unit]
@@ -86,7 +90,7 @@ Restart=always
 RestartSec=5
 RestartPreventExitStatus=${options.finalExitCodes.join(' ')}
 NoNewPrivileges=yes
-ProtectSystem=strict
+ProtectSystem=full
 PrivateTmp=yes
 RestrictSUIDSGID=yes
 

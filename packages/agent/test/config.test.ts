@@ -202,5 +202,8 @@ describe('files we write', () => {
     )
     expect(unit).toContain('RestartPreventExitStatus=3 4\n')
     expect(unit).toContain('User=cyberun\n')
+    expect(unit, 'a ComfyUI in /opt that the agent starts must be able to write there').toContain(
+      'ProtectSystem=full\n',
+    )
   })
 })
