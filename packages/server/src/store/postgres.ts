@@ -11,12 +11,15 @@ const TIMEOUT_MS = 10_000
  * rather read all of it. Left to itself it also plans each statement anew for its first calls on a connection, which takes
  * longer than running it (decision 53).
  */
-const SETTINGS = `
+const PLANNING = `
   set enable_seqscan = off;
   set enable_hashjoin = off;
   set enable_mergejoin = off;
   set jit = off;
-  set plan_cache_mode = force_generic_plan`
+  set plan_cache_mode = force_generic_plan;`
+/** An acknowledged write is on disk, whatever the database or its role is set to. */
+const DURABILITY = `
+  set synchronous_commit = on`
 
 /** Connects to PostgreSQL 15 or later. Throws `StoreOpenError` when it does not answer; the URL is never shown. */
 export async function openPostgresDialect(url: string, log: Log): Promise<Dialect> {
@@ -28,7 +31,7 @@ export async function openPostgresDialect(url: string, log: Log): Promise<Dialec
     idleTimeoutMillis: 0,
     pipeline: true,
     onConnect: async (client) => {
-      await client.query(SETTINGS)
+      await client.query(PLANNING + DURABILITY)
     },
     keepAlive: true,
     connectionTimeoutMillis: 5_000,

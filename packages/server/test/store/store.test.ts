@@ -106,6 +106,21 @@ onBothEngines('the store', ({ emptyStore, ownPlace }) => {
     expect(await auditIds(store)).toEqual(ids)
   })
 
+  test('an acknowledged write is on disk, whatever its database is set to', async () => {
+    const open = await ownPlace()
+    const store = await open()
+    const [question, answer] =
+      Sql.engine(store) === 'sqlite'
+        ? [raw`pragma synchronous`, { synchronous: 2 }]
+        : [raw`show synchronous_commit`, { synchronous_commit: 'on' }]
+    if (Sql.engine(store) === 'postgres') {
+      const { rows } = await raw<{ name: string }>`select current_database() as name`.execute(Sql.db(store))
+      await raw`alter database ${raw.id(rows[0]?.name ?? '')} set synchronous_commit = off`.execute(Sql.db(store))
+    }
+    await store.close()
+    expect((await question.execute(Sql.db(await open()))).rows).toEqual([answer])
+  })
+
   test('what a transaction wrote is seen by others only when it is over', async () => {
     const store = await emptyStore()
     await store.transaction(async (sql) => {
