@@ -65,7 +65,7 @@ export const routes = {
   },
   'DELETE /teams/current': {
     tag: 'teams',
-    summary: 'Delete the team: its tunnels end and its keys are revoked.',
+    summary: 'Delete the team: its tasks are cancelled, its tunnels end and its keys are revoked.',
     callers: USER_OR_DEVICE,
     role: 'owner',
   },
