@@ -37,7 +37,7 @@ export function lanesQuery(teamId: string): RawBuilder<LaneRow> {
 }
 
 /** As `WAITING`, for statements with several tasks in them. */
-export const WAITING_TASK = raw`task.status in ('pending', 'waiting')`
+export const WAITING_TASK = raw<boolean>`task.status in ('pending', 'waiting')`
 
 /** What makes a lane, in the order of the index `task_lane`. */
 const LANE_COLUMNS = ['priority', 'submitter_id', 'requirement_key', 'refused_by'] as const

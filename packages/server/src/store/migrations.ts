@@ -2,6 +2,7 @@ import { type Kysely, sql } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
 import { exposedRuns } from './migration-exposed-runs.ts'
 import { sharedTunnels } from './migration-shared-tunnels.ts'
+import { taskLists } from './migration-task-lists.ts'
 import { tasks } from './migration-tasks.ts'
 import { StoreOpenError } from './store-error.ts'
 
@@ -16,6 +17,7 @@ const MIGRATIONS: Record<string, Migration> = {
   '0002_tasks': { up: tasks },
   '0003_shared_tunnels': { up: sharedTunnels },
   '0004_exposed_runs': { up: exposedRuns },
+  '0005_task_lists': { up: taskLists },
 }
 
 /**

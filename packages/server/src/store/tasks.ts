@@ -1,8 +1,9 @@
 import type { PageQuery, TaskStatus, ToolType } from '@cyberun/api'
 import type { AttemptProgress, JsonObject } from '@cyberun/protocol'
-import type { ExpressionBuilder } from 'kysely'
+import { type ExpressionBuilder, type RawBuilder, sql as raw } from 'kysely'
 import type { ChangeAnswer, HeldAttempt } from '../model/attempt.ts'
 import { Sql } from './handle.ts'
+import { WAITING_TASK } from './lanes.ts'
 import { pageBounds } from './page.ts'
 import type { Tables } from './schema.ts'
 import type { Store } from './store.ts'
@@ -57,24 +58,28 @@ export async function getTask(sql: Sql, teamId: string, taskId: string): Promise
 
 /** Newest first. */
 export async function listTasks(sql: Sql, teamId: string, filter: TaskFilter, page: PageQuery): Promise<TaskRecord[]> {
-  const { limit, offset } = pageBounds(page)
-  const rows = await selectTasks(sql, teamId)
-    .where(matching(filter))
-    .orderBy('task.id', 'desc')
-    .limit(limit)
-    .offset(offset)
-    .execute()
-  return rows.map(recordOf)
+  return (await listQuery(sql, teamId, filter, page).execute()).map(recordOf)
 }
 
 export async function countTasks(sql: Sql, teamId: string, filter: TaskFilter): Promise<number> {
-  const { count } = await Sql.db(sql)
+  return (await countQuery(sql, teamId, filter).executeTakeFirstOrThrow()).count
+}
+
+export function listQuery(sql: Sql, teamId: string, filter: TaskFilter, page: PageQuery) {
+  const { limit, offset } = pageBounds(page)
+  return selectTasks(sql, teamId)
+    .where(matching(filter))
+    .orderBy(isUnderWay(filter.status) ? UNINDEXED_ID : 'task.id', 'desc')
+    .limit(limit)
+    .offset(offset)
+}
+
+export function countQuery(sql: Sql, teamId: string, filter: TaskFilter) {
+  return Sql.db(sql)
     .selectFrom('task')
     .select((eb) => eb.fn.countAll<number>().as('count'))
     .where('task.team_id', '=', teamId)
     .where(matching(filter))
-    .executeTakeFirstOrThrow()
-  return count
 }
 
 /**
@@ -105,10 +110,38 @@ export async function cancelTeamTasks(store: Store, teamId: string): Promise<Hel
   return answers.flatMap((answer) => (answer.kind === 'stored' && answer.ended !== undefined ? [answer.ended] : []))
 }
 
+/** The priority is always in this range. Said, it makes `task_lane` look better to SQLite than the index of the team. */
+const WAITS = raw<boolean>`${WAITING_TASK} and task.priority > -1000`
+const HELD_TASK = raw<boolean>`task.status in ('queued', 'running')`
+const ENDED_BADLY = raw<boolean>`task.status in ('failed', 'cancelled')`
+/**
+ * The tasks of these states have indexes of their own, which SQLite only takes for a query that repeats their condition.
+ * Completed tasks are most of them: those are read along the index of the team.
+ */
+const INDEXED: Readonly<Record<Exclude<TaskStatus, 'completed'>, RawBuilder<boolean>>> = {
+  pending: WAITS,
+  waiting: WAITS,
+  queued: HELD_TASK,
+  running: HELD_TASK,
+  failed: ENDED_BADLY,
+  cancelled: ENDED_BADLY,
+}
+
+/**
+ * For the few tasks that wait or run, which are to be sorted. By the id itself both engines would read all of the team's
+ * tasks along the index of ids until a page is full, and mostly it never is.
+ */
+const UNINDEXED_ID = raw<string>`task.id || ''`
+
+function isUnderWay(status: TaskStatus | undefined): boolean {
+  return status === 'pending' || status === 'waiting' || status === 'queued' || status === 'running'
+}
+
 function matching({ status, workflowId, agentId }: TaskFilter) {
   return (eb: ExpressionBuilder<Tables, 'task'>) =>
     eb.and([
       ...(status === undefined ? [] : [eb('task.status', '=', status)]),
+      ...(status === undefined || status === 'completed' ? [] : [INDEXED[status]]),
       ...(workflowId === undefined ? [] : [eb('task.workflow_id', '=', workflowId)]),
       ...(agentId === undefined ? [] : [eb('task.agent_id', '=', agentId)]),
     ])

@@ -1,3 +1,4 @@
+import type { TaskStatus } from '@cyberun/api'
 import { expect, test } from 'vitest'
 import type { Attempt } from '../../src/model/attempt.ts'
 import {
@@ -17,7 +18,15 @@ import { queuePositions } from '../../src/store/queue-positions.ts'
 import type { Store } from '../../src/store/store.ts'
 import { dropOldIdempotencyKeys, findIdempotent, submitTask } from '../../src/store/submissions.ts'
 import { dropOldEvents, eventCounts, readEvents } from '../../src/store/task-events.ts'
-import { cancelTask, cancelTeamTasks, countTasks, getTask, listTasks } from '../../src/store/tasks.ts'
+import {
+  cancelTask,
+  cancelTeamTasks,
+  countQuery,
+  countTasks,
+  getTask,
+  listQuery,
+  listTasks,
+} from '../../src/store/tasks.ts'
 import { clearRefusals, noteWaiting, taskLoad, teamsWithWaitingTasks, waitingFacts } from '../../src/store/waiting.ts'
 import { deleteWorkflow } from '../../src/store/workflows.ts'
 import { onBothEngines } from './engines.ts'
@@ -302,6 +311,44 @@ onBothEngines('cancelling', ({ emptyStore }) => {
     await claimOne(store)
     expect(await cancelTeamTasks(store, TEAM)).toHaveLength(1)
     expect(await countTasks(store, TEAM, { status: 'cancelled' })).toBe(4)
+  })
+})
+
+onBothEngines('a list', ({ emptyStore }) => {
+  const page = { current_page: 1, per_page: 20 }
+
+  test.each([
+    ['failed', 'task_ended_badly'],
+    ['cancelled', 'task_ended_badly'],
+    ['running', 'task_held'],
+    ['waiting', 'task_lane'],
+  ] as const)('of what is %s does not look at every task: it goes along %s', async (status, index) => {
+    const store = await emptyStore()
+    for (const query of [listQuery(store, TEAM, { status }, page), countQuery(store, TEAM, { status })]) {
+      const { sql, ...compiled } = query.compile()
+      const explain = Sql.engine(store) === 'sqlite' ? 'explain query plan' : 'explain'
+      const { rows } = await Sql.db(store).executeQuery<object>({ ...compiled, sql: `${explain} ${sql}` })
+      expect(rows.map((row) => Object.values(row).join(' ')).join('\n')).toContain(index)
+    }
+  })
+
+  test('holds each state’s tasks, the newest first', async () => {
+    const store = await emptyStore()
+    await teamWithWorkflow(store)
+    const ended = [await submitted(store), await submitted(store)]
+    for (const id of ended) await cancelTask(store, TEAM, id)
+    const held = await submitted(store)
+    await claimOne(store)
+    const waiting = await submitted(store)
+    const listed = async (status: TaskStatus) => ({
+      ids: (await listTasks(store, TEAM, { status }, page)).map(({ id }) => id),
+      count: await countTasks(store, TEAM, { status }),
+    })
+    expect(await listed('cancelled')).toEqual({ ids: ended.toSorted().toReversed(), count: 2 })
+    expect(await listed('queued')).toEqual({ ids: [held], count: 1 })
+    expect(await listed('pending')).toEqual({ ids: [waiting], count: 1 })
+    expect(await listed('failed')).toEqual({ ids: [], count: 0 })
+    expect(await listed('completed')).toEqual({ ids: [], count: 0 })
   })
 })
 
