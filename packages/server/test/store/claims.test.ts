@@ -26,21 +26,30 @@ import {
 
 const completed = { sequence: 1, outcome: { kind: 'completed' as const, output: {} } }
 
-/** Fills the team's queue by one statement: `count` tasks of each submitter, the first of them the oldest. */
+/** Tasks of one statement: on a busy machine the store would give up one that writes all of them. */
+const FILLED_AT_ONCE = 5_000
+
+/** Fills the team's queue by few statements: `count` tasks of each submitter, the first of them the oldest. */
 async function fill(store: Store, submitters: Record<string, number>): Promise<void> {
   await submitted(store, { id: 'model' })
   for (const [submitterId, count] of Object.entries(submitters)) {
-    await raw`
+    for (let first = 1; first <= count; first += FILLED_AT_ONCE) {
+      await fillPart(store, submitterId, first, Math.min(count, first + FILLED_AT_ONCE - 1))
+    }
+  }
+  await raw`delete from task where id = 'model'`.execute(Sql.db(store))
+}
+
+async function fillPart(store: Store, submitterId: string, first: number, last: number): Promise<void> {
+  await raw`
       insert into task (id, team_id, workflow_id, workflow_version, workflow_slug, tool_type, status, priority,
         submitter_id, creation_source, parameters, requirement_key, refused_by, models, created_at, retry_count,
         max_retries, task_timeout_ms, resume_window_ms, attempt_fence, agent_labels, acknowledged_sequence, event_count)
-      with recursive place(at) as (select 1 union all select at + 1 from place where at < ${raw.lit(count)})
+      with recursive place(at) as (select ${raw.lit(first)} union all select at + 1 from place where at < ${raw.lit(last)})
       select ${raw.lit(`${submitterId}-`)} || at, team_id, workflow_id, workflow_version, workflow_slug, tool_type,
         'waiting', priority, ${raw.lit(submitterId)}, creation_source, parameters, requirement_key, refused_by, models,
         at, 0, 0, 0, 60000, 0, '[]', 0, 1
       from task cross join place where id = 'model'`.execute(Sql.db(store))
-  }
-  await raw`delete from task where id = 'model'`.execute(Sql.db(store))
 }
 
 /** Jain's index of how evenly something is shared: 1 is perfectly. */
