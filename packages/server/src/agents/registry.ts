@@ -25,7 +25,8 @@ type Waiter = (link: Link | undefined) => void
 export class AgentRegistry {
   readonly #teams = new Map<string, Map<string, Listed>>()
   readonly #waiters = new Map<string, Set<Waiter>>()
-  readonly #tunnels = new Map<string, Set<string>>()
+  /** Ids of the open tunnel sessions, by team and agent. Every run that is submitted asks it of all free agents. */
+  readonly #tunnels = new Map<string, Map<string, Set<string>>>()
   readonly #gatewayId: string
   readonly #limits: AgentsLimits
   readonly #now: () => number
@@ -127,22 +128,24 @@ export class AgentRegistry {
   }
 
   holdTunnel(teamId: string, agentId: string, sessionId: string): () => void {
-    const key = keyOf(teamId, agentId)
-    const sessions = this.#tunnels.get(key) ?? new Set()
+    const team = this.#tunnels.get(teamId) ?? new Map<string, Set<string>>()
+    const sessions = team.get(agentId) ?? new Set()
     const isFirst = sessions.size === 0
     sessions.add(sessionId)
-    this.#tunnels.set(key, sessions)
+    team.set(agentId, sessions)
+    this.#tunnels.set(teamId, team)
     if (isFirst) this.#tasks?.tunnelChanged(teamId, agentId)
     return () => {
       sessions.delete(sessionId)
-      if (sessions.size > 0 || this.#tunnels.get(key) !== sessions) return
-      this.#tunnels.delete(key)
+      if (sessions.size > 0 || team.get(agentId) !== sessions) return
+      team.delete(agentId)
+      if (team.size === 0) this.#tunnels.delete(teamId)
       this.#tasks?.tunnelChanged(teamId, agentId)
     }
   }
 
   hasTunnel(teamId: string, agentId: string): boolean {
-    return this.#tunnels.has(keyOf(teamId, agentId))
+    return this.#tunnels.get(teamId)?.has(agentId) ?? false
   }
 
   /** How many agents are listed without a link. */
