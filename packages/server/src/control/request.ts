@@ -74,6 +74,21 @@ export function headerOf(request: IncomingMessage, name: string): string | undef
 /** The body's bytes; an absent body is empty. */
 async function readBody(request: IncomingMessage, maxBytes = MAX_BODY_BYTES): Promise<Uint8Array> {
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw tooLarge(maxBytes)
+  const body = takeArrived(request, maxBytes) ?? (await gather(request, maxBytes))
+  if (body.length > 0 && !/^application\/json\s*(;|$)/i.test(headerOf(request, 'content-type') ?? '')) {
+    throw invalidRequest([{ path: 'header.Content-Type', message: 'must be application/json' }])
+  }
+  return body
+}
+
+/** The body when all of it is here already, as it mostly is once the caller is known; reading a stream takes longer. */
+function takeArrived(request: IncomingMessage, maxBytes: number): Uint8Array | undefined {
+  const { complete, destroyed, readableLength } = request
+  if (!complete || destroyed || readableLength > maxBytes) return undefined
+  return (request.read() as Uint8Array | null) ?? undefined
+}
+
+async function gather(request: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
   const chunks: Uint8Array[] = []
   let bytes = 0
   // Not destroyed when it is too long: the caller is told so on the same connection.
@@ -82,9 +97,6 @@ async function readBody(request: IncomingMessage, maxBytes = MAX_BODY_BYTES): Pr
     bytes += byteLength
     if (bytes > maxBytes) throw tooLarge(maxBytes)
     chunks.push(chunk as Uint8Array)
-  }
-  if (bytes > 0 && !/^application\/json\s*(;|$)/i.test(headerOf(request, 'content-type') ?? '')) {
-    throw invalidRequest([{ path: 'header.Content-Type', message: 'must be application/json' }])
   }
   return Buffer.concat(chunks, bytes)
 }
