@@ -1,5 +1,6 @@
 import { CREDENTIAL_KINDS, type CredentialKind, type PageQuery, type Role } from '@cyberun/api'
 import { parseRole } from '../model/roles.ts'
+import { compiledOnce } from './compiled-once.ts'
 import { Sql } from './handle.ts'
 import { pageBounds } from './page.ts'
 import { sharedRead } from './shared-read.ts'
@@ -57,17 +58,21 @@ export interface PresentedCredential extends CredentialRecord {
   role: Role | undefined
 }
 
+const selectPresented = compiledOnce((sql: Sql, keyHash: string) =>
+  selectCredentials(sql)
+    .leftJoin('membership', (join) =>
+      join
+        .onRef('membership.team_id', '=', 'credential.team_id')
+        .onRef('membership.user_id', '=', 'credential.user_id'),
+    )
+    .select('membership.role')
+    .where('key_hash', '=', keyHash)
+    .compile(),
+)
+
 export const findCredentialByHash = sharedRead(
   async (sql: Sql, keyHash: string): Promise<PresentedCredential | undefined> => {
-    const row = await selectCredentials(sql)
-      .leftJoin('membership', (join) =>
-        join
-          .onRef('membership.team_id', '=', 'credential.team_id')
-          .onRef('membership.user_id', '=', 'credential.user_id'),
-      )
-      .select('membership.role')
-      .where('key_hash', '=', keyHash)
-      .executeTakeFirst()
+    const [row] = await selectPresented(sql, keyHash)
     return row && { ...row, kind: parseKind(row.kind), role: row.role === null ? undefined : parseRole(row.role) }
   },
 )
