@@ -36,6 +36,11 @@ export interface NewTask {
   idempotency?: { key: string; bodyHash: string; keepMs: number } | undefined
   /** Who takes it at once, if no other task of the team waits then. */
   placement?: Placement | undefined
+  /**
+   * Its workflow was read for an earlier submission: it is stored only while the workflow is active and still has this slug
+   * and version. Not for one with an idempotency key, which would be taken for nothing.
+   */
+  isFromMemory?: boolean | undefined
   /** For a run with a service: what its tunnel stands on. */
   exposure?: { protocol: TunnelProtocol; credentialId: string | null; familyId: string | null } | undefined
 }
@@ -58,6 +63,8 @@ export type Submission =
   | { kind: 'replayed'; taskId: string }
   /** The key was used for something else. */
   | { kind: 'conflict' }
+  /** What was remembered of its workflow is out of date: nothing is stored. */
+  | { kind: 'outdated' }
 
 /**
  * Accepts a run: task, needs, idempotency key and first events in one transaction, shared with others that come now. With
@@ -99,9 +106,14 @@ async function submitTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Submiss
   const earlier: (Submission | undefined)[] = []
   for (const task of tasks) earlier.push(await takeKey(sql, task))
   const accepted = tasks.filter((_, at) => earlier[at] === undefined)
-  const placed = accepted.length > 0 ? await insertTasks(sql, accepted) : new Set()
-  await insertExposures(sql, accepted)
-  return tasks.map(({ id }, at) => earlier[at] ?? { kind: 'accepted', taskId: id, isPlaced: placed.has(id) })
+  const eventCounts = accepted.length > 0 ? await insertTasks(sql, accepted) : new Map<string, number>()
+  for (const task of accepted) if (eventCounts.has(task.id)) await insertExposure(sql, task)
+  return tasks.map(({ id }, at) => earlier[at] ?? submissionOf(id, eventCounts.get(id)))
+}
+
+function submissionOf(taskId: string, eventCount: number | undefined): Submission {
+  if (eventCount === undefined) return { kind: 'outdated' }
+  return { kind: 'accepted', taskId, isPlaced: eventCount === FIRST_EVENTS.length }
 }
 
 /**
@@ -131,8 +143,8 @@ const FIRST_EVENTS: readonly StoredEvent[] = [
   { kind: 'status', status: 'queued' },
 ]
 
-/** Returns the ids of those that their placements have. */
-async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Set<string>> {
+/** Returns how many events each task that is stored now has. */
+async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Map<string, number>> {
   const engine = Sql.engine(sql)
   const rows = tasks.map(rowOf)
   const needs = new Map(rows.map(({ requirement_key, requirements }) => [requirement_key, requirements]))
@@ -146,7 +158,8 @@ async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Set<str
   const inputs = tasks.flatMap(({ id, fileKeys }) => [...new Set(fileKeys)].map((key) => ({ id, key })))
   const insertInputs = raw`
     insert into task_input (task_id, file_key)
-    select ${raw.raw(`${text('id')}, ${text('key')}`)} from ${jsonRows(engine, inputs)} as made`
+    select ${raw.raw(`${text('id')}, ${text('key')}`)} from ${jsonRows(engine, inputs)} as made
+    where exists (select 1 from task where task.id = ${raw.raw(text('id'))})`
   const { made, insertRows } = insertingStatement(engine, rows)
   // A placed task has both of the first events, any other the first.
   const insertEvents = (accepted: RawBuilder<unknown>) => raw<FirstEventRow>`
@@ -161,22 +174,20 @@ async function insertTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Set<str
         rows.map(({ id }) => id),
       )})) as accepted`
     const before = [insertNeeds, raw`with ${made} ${insertRows}`, ...(inputs.length > 0 ? [insertInputs] : [])]
-    return placedOf((await writeAll(sql, before, insertEvents(accepted))).rows)
+    return eventCountsOf((await writeAll(sql, before, insertEvents(accepted))).rows)
   }
   const { rows: events } = await raw<FirstEventRow>`
     with needed as (${insertNeeds}), ${made}, accepted as (${insertRows} returning id, created_at, event_count)
     ${insertEvents(raw`accepted`)}`.execute(Sql.db(sql))
   if (inputs.length > 0) await insertInputs.execute(Sql.db(sql))
-  return placedOf(events)
+  return eventCountsOf(events)
 }
 
-async function insertExposures(sql: Sql, tasks: readonly NewTask[]): Promise<void> {
-  for (const { id, exposure } of tasks) {
-    if (!exposure) continue
-    const { protocol: tunnel_protocol, credentialId: credential_id, familyId: family_id } = exposure
-    const row = { task_id: id, tunnel_protocol, credential_id, family_id, opened_fence: 0 }
-    await Sql.db(sql).insertInto('task_exposure').values(row).execute()
-  }
+async function insertExposure(sql: Sql, { id, exposure }: NewTask): Promise<void> {
+  if (!exposure) return
+  const { protocol: tunnel_protocol, credentialId: credential_id, familyId: family_id } = exposure
+  const row = { task_id: id, tunnel_protocol, credential_id, family_id, opened_fence: 0 }
+  await Sql.db(sql).insertInto('task_exposure').values(row).execute()
 }
 
 interface FirstEventRow {
@@ -184,8 +195,10 @@ interface FirstEventRow {
   number: number
 }
 
-function placedOf(events: readonly FirstEventRow[]): Set<string> {
-  return new Set(events.filter(({ number }) => number === FIRST_EVENTS.length).map(({ task_id }) => task_id))
+function eventCountsOf(events: readonly FirstEventRow[]): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const { task_id } of events) counts.set(task_id, (counts.get(task_id) ?? 0) + 1)
+  return counts
 }
 
 function firstEvents() {
@@ -195,13 +208,17 @@ function firstEvents() {
   return raw.join(rows, raw` union all `)
 }
 
-/** `made`: the rows as they are submitted, each with its `placement` unless somebody of its team waits. */
+/**
+ * `made`: the rows as they are submitted, save those from an outdated memory; each with its `placement` unless somebody of
+ * its team waits.
+ */
 function insertingStatement(engine: Engine, rows: readonly ReturnType<typeof rowOf>[]) {
   const made = raw`made as materialized (
       select submitted.value as value, ${clock(engine)} as now,
         case when ${firstWaiting(raw`cast(submitted.value ->> 'team_id' as text)`)} is null
           then submitted.value -> 'placement' end as placement
       from ${jsonRows(engine, rows)} as submitted
+      where submitted.value -> 'is_from_memory' is null or (${raw.raw(IS_WORKFLOW_CURRENT)})
     )`
   return { made, insertRows: raw.raw(INSERT_ROWS) }
 }
@@ -230,6 +247,7 @@ function rowOf(task: NewTask) {
     resume_window_ms: task.resumeWindowMs,
     // Left out of the JSON when there is none.
     placement: task.placement && placementRow(task.placement),
+    is_from_memory: task.isFromMemory || undefined,
   }
 }
 
@@ -255,14 +273,24 @@ function order(a: string, b: string): number {
   return a < b ? -1 : Number(a > b)
 }
 
-/** Members of the rows that `jsonRows` gives, under the name `made`. */
-function text(name: string): string {
-  return `cast(made.value ->> '${name}' as text)`
+/** Members of the rows that `jsonRows` gives, under the name `from`. */
+function text(name: string, from = 'made'): string {
+  return `cast(${from}.value ->> '${name}' as text)`
 }
 
-function number(name: string): string {
-  return `cast(made.value ->> '${name}' as bigint)`
+function number(name: string, from = 'made'): string {
+  return `cast(${from}.value ->> '${name}' as bigint)`
 }
+
+/**
+ * Whether the workflow of `submitted` still is as the row says. Not as `exists`: PostgreSQL would look for one row among the
+ * hashes of all workflows.
+ */
+const IS_WORKFLOW_CURRENT = `
+  select workflow.version = ${number('workflow_version', 'submitted')}
+    and workflow.workflow_slug = ${text('workflow_slug', 'submitted')}
+    and workflow.workflow_status = 'active' and workflow.deleted_at is null
+  from workflow where workflow.id = ${text('workflow_id', 'submitted')}`
 
 /** From `made`. One text, because Kysely walks through every piece of a statement at every call. */
 const INSERT_ROWS = `

@@ -7,6 +7,7 @@ import { getInput } from '../store/files.ts'
 import type { Store } from '../store/store.ts'
 import { findIdempotent, type NewTask, type Submission } from '../store/submissions.ts'
 import { getWorkflow, getWorkflowBySlug, type WorkflowDefinition, type WorkflowRecord } from '../store/workflows.ts'
+import type { WorkflowMemory, WorkflowName } from './workflow-memory.ts'
 
 /** Who submits a run, and through which kind of secret. */
 export interface Submitter {
@@ -18,11 +19,9 @@ export interface Submitter {
   familyId?: string
 }
 
-/** Which workflow to run: by id, or by slug and perhaps version (`slug@version`). */
-export type WorkflowName = { id: string } | { slug: string }
-
 export interface SubmissionContext {
   store: Store
+  memory: WorkflowMemory
   /** Stores it, and may give it to an agent at once. */
   accept(task: NewTask): Promise<Submission>
   /** Milliseconds since 1970. */
@@ -44,23 +43,50 @@ export async function submitRun(
   name: WorkflowName,
   run: RunBody,
   idempotencyKey: string | undefined,
-): Promise<Exclude<Submission, { kind: 'conflict' }>> {
-  const { store } = context
-  const idempotency = idempotencyKey === undefined ? undefined : { key: idempotencyKey, bodyHash: hashOf(name, run) }
-  // First, because the answer stays the same whatever has become of the workflow and its files since.
-  const earlier = idempotency && (await findIdempotent(store, submitter.teamId, submitter.userId, idempotency.key))
-  if (earlier) {
-    if (earlier.bodyHash !== idempotency.bodyHash) throw mismatch()
-    return { kind: 'replayed', taskId: earlier.taskId }
+): Promise<Accepted> {
+  if (idempotencyKey === undefined) {
+    return (await submitRemembered(context, submitter, name, run)) ?? submitRead(context, submitter, name, run)
   }
-  const workflow = await findWorkflow(store, submitter.teamId, name)
-  const task = await newTask(context, submitter, workflow, run)
-  const submitted = await context.accept({
-    ...task,
-    ...(idempotency && { idempotency: { ...idempotency, keepMs: IDEMPOTENCY_MS } }),
-  })
-  if (submitted.kind === 'conflict') throw mismatch()
-  return submitted
+  const key = { key: idempotencyKey, bodyHash: hashOf(name, run), keepMs: IDEMPOTENCY_MS }
+  // First, because the answer stays the same whatever has become of the workflow and its files since.
+  const earlier = await findIdempotent(context.store, submitter.teamId, submitter.userId, key.key)
+  if (!earlier) return submitRead(context, submitter, name, run, key)
+  if (earlier.bodyHash !== key.bodyHash) throw mismatch()
+  return { kind: 'replayed', taskId: earlier.taskId }
+}
+
+type Accepted = Extract<Submission, { taskId: string }>
+
+/** With the workflow as an earlier submission read it; undefined when it must be read for this one. */
+async function submitRemembered(
+  context: SubmissionContext,
+  submitter: Submitter,
+  name: WorkflowName,
+  run: RunBody,
+): Promise<Accepted | undefined> {
+  const workflow = context.memory.recall(submitter.teamId, name)
+  if (!workflow) return undefined
+  const { task, faults } = await checkRun(context, submitter, workflow, run)
+  // What this version refuses, the latest may take.
+  if (faults.length > 0) return undefined
+  const submitted = await context.accept({ ...task, isFromMemory: true })
+  return 'taskId' in submitted ? submitted : undefined
+}
+
+async function submitRead(
+  context: SubmissionContext,
+  submitter: Submitter,
+  name: WorkflowName,
+  run: RunBody,
+  idempotency?: NewTask['idempotency'],
+): Promise<Accepted> {
+  const workflow = await findWorkflow(context.store, submitter.teamId, name)
+  context.memory.keep(submitter.teamId, name, workflow)
+  const { task, faults } = await checkRun(context, submitter, workflow, run)
+  refuseFaults(faults)
+  const submitted = await context.accept({ ...task, idempotency })
+  if ('taskId' in submitted) return submitted
+  throw mismatch()
 }
 
 async function findWorkflow(store: Store, teamId: string, name: WorkflowName): Promise<WorkflowRecord> {
@@ -88,13 +114,13 @@ function unknownWorkflow(name: WorkflowName): string {
     : `There is no workflow ${slug} with a version ${version} in this team.`
 }
 
-/** Checks the run against the workflow and its parameters against each other; gathers every fault. */
-async function newTask(
+/** Checks the run against the workflow and its parameters against each other; the task is worth nothing with a fault. */
+async function checkRun(
   { store, now, newId }: SubmissionContext,
   { userId, teamId, source, credentialId, familyId }: Submitter,
   workflow: WorkflowRecord,
   run: RunBody,
-): Promise<NewTask> {
+): Promise<{ task: NewTask; faults: ErrorDetail[] }> {
   const { definition } = workflow
   const faults: ErrorDetail[] = []
   if (run.tool_type !== undefined && run.tool_type !== definition.tool_type) {
@@ -107,8 +133,7 @@ async function newTask(
   if (checked.kind === 'invalid') faults.push(...checked.details)
   const { parameters, fileKeys } = checked.kind === 'valid' ? checked : { parameters: {}, fileKeys: [] }
   for (const file of fileKeys) faults.push(...(await fileFaults(store, teamId, file, now())))
-  refuseFaults(faults)
-  return {
+  const task: NewTask = {
     id: newId(),
     teamId,
     workflowId: workflow.id,
@@ -135,6 +160,7 @@ async function newTask(
       },
     }),
   }
+  return { task, faults }
 }
 
 /** A key of another team is answered like one that nobody has. */

@@ -13,9 +13,10 @@ import { cancelTask, cancelTeamTasks, countTasks, getTask, listTasks, type TaskR
 import { type TaskLoad, taskLoad, waitingFacts } from '../store/waiting.ts'
 import { Feeds } from './feeds.ts'
 import { startRetention } from './retention.ts'
-import { type Submitter, submitRun, type WorkflowName } from './submission.ts'
+import { type Submitter, submitRun } from './submission.ts'
 import type { EventFeed } from './task-feed.ts'
 import { taskView, time, timeOrNull, type Waiting } from './task-view.ts'
+import { WorkflowMemory, type WorkflowName } from './workflow-memory.ts'
 
 export interface TasksOptions {
   store: Store
@@ -39,6 +40,7 @@ export interface TasksOptions {
 export class Tasks {
   readonly #options: TasksOptions
   readonly #feeds: Feeds
+  readonly #memory = new WorkflowMemory()
   readonly #stopRetention: () => Promise<void>
 
   constructor(options: TasksOptions) {
@@ -67,7 +69,8 @@ export class Tasks {
   ): Promise<{ task_id: string }> {
     const { store, bus, log, now, dispatch } = this.#options
     const { teamId } = submitter
-    const context = { store, now, newId: uuidv7, accept: (task: NewTask) => dispatch.submit(task) }
+    const accept = (task: NewTask): Promise<Submission> => dispatch.submit(task)
+    const context = { store, memory: this.#memory, now, newId: uuidv7, accept }
     const submitted = await submitRun(context, submitter, workflow, run, idempotencyKey)
     if (submitted.kind === 'accepted') {
       log.info({ task_id: submitted.taskId, team_id: teamId }, 'task.accepted')

@@ -16,7 +16,7 @@ import {
 import { Sql } from '../../src/store/handle.ts'
 import { queuePositions } from '../../src/store/queue-positions.ts'
 import type { Store } from '../../src/store/store.ts'
-import { dropOldIdempotencyKeys, findIdempotent, submitTask } from '../../src/store/submissions.ts'
+import { dropOldIdempotencyKeys, findIdempotent, type NewTask, submitTask } from '../../src/store/submissions.ts'
 import { dropOldEvents, eventCounts, readEvents } from '../../src/store/task-events.ts'
 import {
   cancelTask,
@@ -28,7 +28,7 @@ import {
   listTasks,
 } from '../../src/store/tasks.ts'
 import { clearRefusals, noteWaiting, taskLoad, teamsWithWaitingTasks, waitingFacts } from '../../src/store/waiting.ts'
-import { deleteWorkflow } from '../../src/store/workflows.ts'
+import { deleteWorkflow, saveWorkflow } from '../../src/store/workflows.ts'
 import { onBothEngines } from './engines.ts'
 import {
   claim,
@@ -104,6 +104,36 @@ onBothEngines('submitting', ({ emptyStore }) => {
     })
     await dropOldIdempotencyKeys(store)
     expect(await findIdempotent(store, TEAM, 'ada', 'k')).toMatchObject({ bodyHash: 'b' })
+  })
+
+  test('one whose workflow is not what was remembered is not stored, and those that came with it are', async () => {
+    const store = await emptyStore()
+    await teamWithWorkflow(store)
+    const isFromMemory = true
+    const [current, older, renamed, unknown] = [
+      newTask({ isFromMemory }),
+      newTask({ isFromMemory, workflowVersion: 0, fileKeys: ['file'] }),
+      newTask({
+        isFromMemory,
+        workflowSlug: 'ohce',
+        exposure: { protocol: 'http', credentialId: null, familyId: null },
+      }),
+      newTask({ isFromMemory, workflowId: 'none' }),
+    ]
+    const submitAll = (tasks: NewTask[]) => Promise.all(tasks.map(async (task) => (await submitTask(store, task)).kind))
+    expect(await submitAll([older, current, renamed, unknown])).toEqual([
+      'outdated',
+      'accepted',
+      'outdated',
+      'outdated',
+    ])
+    await saveWorkflow(store, TEAM, WORKFLOW, { status: 'disabled', userId: 'ada', at: 4 })
+    expect(await submitAll([newTask({ isFromMemory })])).toEqual(['outdated'])
+    await saveWorkflow(store, TEAM, WORKFLOW, { status: 'active', userId: 'ada', at: 5 })
+    await deleteWorkflow(store, TEAM, WORKFLOW, 6)
+    expect(await submitAll([newTask({ isFromMemory })])).toEqual(['outdated'])
+    expect(await countTasks(store, TEAM, {})).toBe(1)
+    expect(await kinds(store, current.id)).toEqual(['pending'])
   })
 
   test('one that cannot be written harms no other that came with it', async () => {

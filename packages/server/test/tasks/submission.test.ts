@@ -15,6 +15,8 @@ const PARAMETERS = [
   { key: 'picture', type: 'file', target_path: 'picture' },
 ] as const
 
+const refusedFor = (error: { code: string }) => error.code
+
 onBothEngines('submitting a run', ({ emptyStore }) => {
   async function bed() {
     const world = tasksWorld(await emptyStore())
@@ -94,6 +96,42 @@ onBothEngines('submitting a run', ({ emptyStore }) => {
     await world.importWorkflow(submitter, { workflow_slug: 'paint' })
     const taskId = await world.submit(submitter, 'paint@1', { parameters: { prompt: 'x' } })
     expect((await world.tasks.get(submitter.teamId, taskId)).workflow_version).toBe(1)
+  })
+
+  test('what another server does to a workflow counts for the next run of it', async () => {
+    const { world, submitter, workflowId, submit, tasks } = await bed()
+    await using elsewhere = tasksWorld(world.store)
+    const { workflows } = elsewhere
+    const run = { parameters: { prompt: 'a cat' }, priority: 0 }
+    const outcomes = async () =>
+      Promise.all([
+        submit(run.parameters).then(async (id) => (await tasks.get(submitter.teamId, id)).workflow_version, refusedFor),
+        tasks.submit(submitter, { id: workflowId }, run, undefined).then(() => 'taken', refusedFor),
+      ])
+    expect(await outcomes()).toEqual([1, 'taken'])
+    await elsewhere.importWorkflow(submitter, { workflow_slug: 'paint', parameters: [...PARAMETERS] as never })
+    expect(await outcomes()).toEqual([2, 'taken'])
+    await workflows.change(submitter, workflowId, { workflow_status: 'disabled' })
+    expect(await outcomes()).toEqual(['workflow_disabled', 'workflow_disabled'])
+    await workflows.change(submitter, workflowId, { workflow_status: 'active', workflow_slug: 'draw' })
+    expect(await outcomes()).toEqual(['not_found', 'taken'])
+    await workflows.change(submitter, workflowId, { workflow_slug: 'paint' })
+    expect(await outcomes()).toEqual([5, 'taken'])
+    await workflows.delete(submitter.teamId, workflowId)
+    expect(await outcomes()).toEqual(['not_found', 'not_found'])
+  })
+
+  test('parameters that only the latest version takes are taken, and those it takes no more refused', async () => {
+    const { world, submitter, submit } = await bed()
+    await submit({ prompt: 'x' })
+    await using elsewhere = tasksWorld(world.store)
+    const [prompt] = PARAMETERS
+    const renamed = { ...prompt, key: 'text' }
+    await elsewhere.importWorkflow(submitter, { workflow_slug: 'paint', parameters: [renamed] as never })
+    expect(await refusalCode(submit({ prompt: 'x' }))).toBe('invalid_request')
+    expect(await submit({ text: 'x' })).toMatch(/^[0-9a-f-]{36}$/)
+    await elsewhere.importWorkflow(submitter, { workflow_slug: 'paint', parameters: [prompt] as never })
+    expect(await submit({ prompt: 'x' })).toMatch(/^[0-9a-f-]{36}$/)
   })
 
   async function upload(store: Store, teamId: string, state: 'uploaded' | 'announced'): Promise<string> {
