@@ -29,8 +29,8 @@ afterAll(async () => {
   service.close()
 })
 
-async function ask(path: string, headers: Record<string, string>, method = 'GET') {
-  const outgoing = request({ host: '127.0.0.1', port: bed.edge.port, path, method, headers, agent: false })
+async function ask(path: string, headers: Record<string, string>, method = 'GET', { edge } = bed) {
+  const outgoing = request({ host: '127.0.0.1', port: edge.port, path, method, headers, agent: false })
   outgoing.end()
   const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage]
   let body = ''
@@ -39,6 +39,7 @@ async function ask(path: string, headers: Record<string, string>, method = 'GET'
 }
 
 const open = () => bed.open((service.address() as AddressInfo).port)
+const from = (address: string) => ({ Host: 'localhost', 'X-Forwarded-For': address })
 const NAVIGATES = { 'Sec-Fetch-Mode': 'navigate', 'Sec-Fetch-Dest': 'document', Accept: 'text/html' }
 
 /** A browser that was let in at the tunnel's own host. */
@@ -116,7 +117,6 @@ test('wrong tokens look alike, and many of them from one address end in 429, but
   const tunnel = open()
   const closed = open()
   bed.close(closed)
-  const from = (address: string) => ({ Host: 'localhost', 'X-Forwarded-For': address })
   const path = (token: string) => `/tunnel/${token}/x`
   const plain = ({ status, headers: { date: _date, ...headers }, body }: Awaited<ReturnType<typeof ask>>) => ({
     ...{ status, headers, body },
@@ -134,6 +134,51 @@ test('wrong tokens look alike, and many of them from one address end in 429, but
   expect((await ask(path(tunnel.facts.token), from('198.51.100.2'))).status).toBe(200)
   expect((await ask(path(tunnel.facts.token), from('198.51.100.3'))).status).toBe(429)
   expect((await ask(path(tunnel.facts.token), from('198.51.100.4'))).status).toBe(200)
+})
+
+const tooMany = (code: string, what: string) => ({
+  status: 429,
+  headers: { 'retry-after': '1' },
+  body: expect.stringMatching(new RegExp(`${what}.*"error_code":"${code}"`)),
+})
+
+test('more under way than one address, or all of a tunnel, may have: 429, until there is room again', async () => {
+  const tunnel = open()
+  const path = `/tunnel/${tunnel.facts.token}/x`
+  const visit = (address: string) => ({ address, userAgent: '' })
+  const visits = Array.from({ length: VISITOR_LIMITS.addressOpen }, () => visit('198.51.100.20'))
+  for (const each of visits) tunnel.begin(each, Date.now())
+  const refused = tooMany('too_many_requests', 'too much is under way from your address')
+  expect(await ask(path, from('198.51.100.20'))).toMatchObject(refused)
+  const socket = { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' }
+  const upgrade = { ...from('198.51.100.20'), ...socket, 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==' }
+  expect(await ask(path, upgrade)).toMatchObject(refused)
+  expect((await ask(path, from('198.51.100.21'))).status).toBe(200)
+  for (const each of visits.slice(0, 1)) tunnel.end(each, Date.now())
+  expect((await ask(path, from('198.51.100.20'))).status).toBe(200)
+
+  for (let i = visits.length - 1; i < VISITOR_LIMITS.tunnelOpen; i++) tunnel.begin(visit(`203.0.113.${i % 200}`), 0)
+  const full = tooMany('too_many_requests', 'too much is under way through this tunnel')
+  expect(await ask(path, from('198.51.100.21'))).toMatchObject(full)
+})
+
+test('more new connections in a second than one address may make, or a tunnel takes: 429, and later again', async () => {
+  let now = Date.now()
+  await using slow = await startBed({ visitorAddress: createVisitorAddress(['127.0.0.1']), now: () => now })
+  const tunnel = slow.open((service.address() as AddressInfo).port)
+  const connect = (address: string, path = `/tunnel/${tunnel.facts.token}/x`) => ask(path, from(address), 'GET', slow)
+  const limit = VISITOR_LIMITS.addressConnections
+  const front = await Promise.all(Array.from({ length: limit }, () => connect('198.51.100.30', '/')))
+  expect(new Set(front.map(({ status }) => status))).toEqual(new Set([200]))
+  const tooOften = tooMany('rate_limited', 'connections come too fast from your address')
+  expect(await connect('198.51.100.30')).toMatchObject(tooOften)
+
+  expect((await connect('198.51.100.31')).status).toBe(200)
+  for (let i = 1; i < VISITOR_LIMITS.tunnelConnections; i++) tunnel.admit('198.51.100.31', true, now)
+  const full = tooMany('rate_limited', 'connections to this tunnel come too fast')
+  expect(await connect('198.51.100.32')).toMatchObject(full)
+  now += 1_000
+  for (const address of ['198.51.100.30', '198.51.100.32']) expect((await connect(address)).status).toBe(200)
 })
 
 test('a person who sent a form is not led to think that it arrived, a reader waits', async () => {
