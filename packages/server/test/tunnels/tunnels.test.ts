@@ -215,6 +215,19 @@ test('closing ends every visit, frees the agent, and closing all of none is fine
   await world.tunnels.close(ADA, TEAM, AGENT)
 })
 
+test('who opened it, who closed it and why is in the audit', async () => {
+  const [{ session_id }] = [await open(), await open()]
+  await world.tunnels.close(ADA, TEAM, AGENT, session_id)
+  await revoke('opener-key')
+  const actor = 'credential:opener-key'
+  await expect.poll(audits).toEqual([
+    { action: 'tunnel.opened', actor },
+    { action: 'tunnel.opened', actor },
+    { action: 'tunnel.closed', actor, cause: 'closed' },
+    { action: 'tunnel.closed', actor: 'server', cause: 'revoked' },
+  ])
+})
+
 const ends: [
   name: string,
   opener: { userId: string; credentialId?: string; familyId?: string },
