@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { renderUnicodeCompact } from 'uqr'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { BROWSER_DOORS } from '../../testkit/src/browser-doors.ts'
 import { type Installation, startInstallation } from '../../testkit/src/installation.ts'
 import { lacksPrograms, requireProgram } from '../../testkit/src/programs.ts'
 import { startOnPty } from '../../testkit/src/pty-program.ts'
@@ -35,8 +36,7 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-function open() {
-  const { command, agentId } = installation
+function open({ command, agentId } = installation) {
   const { port } = service.address() as AddressInfo
   const words = [...command.words, 'tunnel', 'open', agentId, String(port), '--profile', 'generic']
   const program = startOnPty(words, command.env, { cols: 100, rows: 70 })
@@ -137,3 +137,29 @@ test('a tunnel that somebody else ends is told so', async () => {
   await shows(/^The tunnel has ended: it was closed elsewhere, or nobody used it\.$/m)
   expect(await program.ended).toBe(0)
 })
+
+test.each<[name: string, settings: Record<string, string>, warning: RegExp]>([
+  [
+    'run in a sandbox',
+    {},
+    /^warning: Browsers have no address of its own for this tunnel, so its pages run in a sandbox/m,
+  ],
+  ['are refused', { CYBERUN_EDGE_PATH_PAGES: 'refuse' }, /^warning: Browsers have no .* so its pages are not shown/m],
+  [
+    'run free',
+    { CYBERUN_EDGE_DANGEROUSLY_ALLOW_PATH_PAGES: 'true' },
+    /^warning: This tunnel shares its address with all others .* docs\/tunnels\.md lists what cannot be stopped\.$/m,
+  ],
+])(
+  'where a tunnel has the path door alone, and its pages %s, whoever opens it is warned',
+  async (name, settings, warning) => {
+    const path = await BROWSER_DOORS.path.settings()
+    await using alone = await startInstallation(join(directory, name.replaceAll(' ', '-')), { ...path, ...settings })
+    const { program, shows } = open(alone)
+    await using _program = program
+    await shows(/^e extend/m)
+    expect(program.output().replaceAll('\r', '')).toMatch(warning)
+    program.type('x')
+    await program.ended
+  },
+)
