@@ -6,7 +6,9 @@ import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { parseS3Url } from './files/s3-place.ts'
 
-const port = z.coerce.number().int().min(0).max(65_535)
+/** An empty variable is no number, although `Number('')` is 0: as a port that would be any port. */
+const number = (schema: z.ZodCoercedNumber) => z.preprocess((value) => (value === '' ? Number.NaN : value), schema)
+const port = number(z.coerce.number().int().min(0).max(65_535))
 const optionalFile = z
   .string()
   .min(1)
@@ -57,7 +59,7 @@ const portRange = z
   .refine(({ first, last }) => first >= 1 && first <= last && last <= 65_535 && last - first < MAX_RANGE, {
     error: `expected a range within 1-65535, the lower port first, of at most ${MAX_RANGE} ports`,
   })
-const wholeFrom = (least: number) => z.coerce.number().int().min(least)
+const wholeFrom = (least: number) => number(z.coerce.number().int().min(least))
 
 /**
  * Every setting there is, as `section.key`. The README's table is checked against this.

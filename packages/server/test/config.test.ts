@@ -27,6 +27,7 @@ test('the environment lies over the file', () => {
 test.each([
   ['an unknown variable', { CYBERUN_EDGE_PROT: '1' }, /CYBERUN_EDGE_PROT.*did you mean CYBERUN_EDGE_PORT\?/],
   ['a port that is no number', { CYBERUN_EDGE_PORT: 'x' }, /edge\.port/],
+  ['a port that is empty', { CYBERUN_EDGE_PORT: '' }, /edge\.port: .*number/],
   ['a port out of range', { CYBERUN_CONTROL_PORT: '70000' }, /control\.port/],
   ['a certificate without its key', { CYBERUN_EDGE_TLS_CERT_FILE: 'a.pem' }, /tls_key_file go together/],
   ['a database that is not PostgreSQL', { CYBERUN_DATABASE_URL: 'mysql://x' }, /database\.url/],

@@ -1,9 +1,9 @@
-import type { AgentTaskLine, DeclineReason } from '@cyberun/protocol'
+import { type AgentTaskLine, type AttemptOutcome, type DeclineReason, unreachable } from '@cyberun/protocol'
 
 /** How an attempt is over, as far as this server is concerned. */
 export type AttemptEnd =
   /** What its agent said last is stored. */
-  | { kind: 'settled'; completed: boolean }
+  | { kind: 'settled'; completed: boolean; outcome: AttemptOutcome }
   | { kind: 'declined'; reason: DeclineReason }
   /** The agent ended a run that was cancelled. */
   | { kind: 'cancelled' }
@@ -15,6 +15,26 @@ export type AttemptEnd =
   | { kind: 'faulty'; message: string }
   /** Another stream of the same attempt took over, or this server lets go of it. */
   | { kind: 'dropped' }
+
+/** An end in the words of the log and the metrics. Messages of tools are for the task's owner: of those only the code. */
+export function describeEnd(end: AttemptEnd): { end: string; error_code?: string; hint?: string } {
+  switch (end.kind) {
+    case 'settled':
+      if (end.outcome.kind === 'failed') return { end: 'failed', error_code: end.outcome.code }
+      return { end: end.completed ? 'completed' : 'cancelled' }
+    case 'declined':
+      return { end: end.kind, hint: end.reason }
+    case 'faulty':
+      return { end: end.kind, hint: end.message }
+    case 'cancelled':
+    case 'late':
+    case 'refused':
+    case 'dropped':
+      return { end: end.kind }
+    default:
+      return unreachable(end)
+  }
+}
 
 /** Where an attempt stands between this server and its agent. */
 export type AttemptState =

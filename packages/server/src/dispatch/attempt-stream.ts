@@ -265,8 +265,9 @@ export class AttemptStream {
         this.#stored = answer.acknowledged
         this.#host.onStored(this.attempt)
         const last = reports.at(-1)
-        if (last?.kind === 'finished') this.#end({ kind: 'settled', completed: answer.status === 'completed' })
-        else if (last?.kind === 'declined') this.#end({ kind: 'declined', reason: last.reason })
+        if (last?.kind === 'finished') {
+          this.#end({ kind: 'settled', completed: answer.status === 'completed', outcome: last.outcome })
+        } else if (last?.kind === 'declined') this.#end({ kind: 'declined', reason: last.reason })
         else this.#acknowledge()
         return
       }

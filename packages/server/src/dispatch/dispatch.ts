@@ -9,7 +9,7 @@ import { Tally } from '../tally.ts'
 import type { AgentSeat } from './agent-seat.ts'
 import { Assigner } from './assigner.ts'
 import { Attachments } from './attachments.ts'
-import type { AttemptEnd } from './attempt-states.ts'
+import { type AttemptEnd, describeEnd } from './attempt-states.ts'
 import type { AttemptHost, AttemptStream } from './attempt-stream.ts'
 import type { DispatchContext } from './context.ts'
 import { giveUp } from './give-up.ts'
@@ -198,11 +198,9 @@ class DispatchHere implements Dispatch {
   #onOver(attempt: AttemptStream, end: AttemptEnd): void {
     const { taskId, teamId, agentId, fence } = attempt.attempt
     const seat = this.#seats.release(attempt)
-    this.#context.over.add(end.kind === 'settled' ? (end.completed ? 'completed' : 'failed') : end.kind)
-    this.#context.log.info(
-      { task_id: taskId, team_id: teamId, agent_id: agentId, fence, end: end.kind },
-      'attempt.over',
-    )
+    const told = describeEnd(end)
+    this.#context.over.add(told.end)
+    this.#context.log.info({ task_id: taskId, team_id: teamId, agent_id: agentId, fence, ...told }, 'attempt.over')
     switch (end.kind) {
       case 'settled':
         if (end.completed && seat?.connection) seat.connection.record.tasksCompleted += 1

@@ -50,6 +50,20 @@ describe('a task that runs', () => {
     expect(await world.story(taskId)).toEqual(['pending', 'queued', 'running', 'log: one', 'completed'])
   })
 
+  test('that fails is in the log and the counts with the code of its failure, without its message', async () => {
+    const world = await dispatchWorld()
+    const agent = await world.agent()
+    const taskId = await world.submit({ maxRetries: 0 })
+    const attempt = await agent.next()
+    const outcome = { kind: 'failed', code: 'node_failed', message: 'of a prompt', fault: 'tool' } as const
+    attempt.say({ type: 'accepted' }, { type: 'finished', sequence: 1, outcome })
+    await attempt.over()
+    await expect.poll(() => Object.fromEntries(world.dispatch.counts.over)).toEqual({ failed: 1 })
+    const told = world.lines.find((line) => line.includes('attempt.over')) ?? '{}'
+    expect(JSON.parse(told)).toMatchObject({ task_id: taskId, end: 'failed', error_code: 'node_failed' })
+    expect(told).not.toContain(outcome.message)
+  })
+
   test('waits for a slot when all are taken, and its agent is shown busy', async () => {
     const world = await dispatchWorld()
     const agent = await world.agent({ slots: 2 })

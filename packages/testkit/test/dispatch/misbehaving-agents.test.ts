@@ -143,7 +143,7 @@ describe('memory', () => {
     await attempt.acknowledged(count)
     attempt.finish(count + 1)
     await attempt.over()
-    expect(world.dispatch.counts).toEqual({ attempts: 0, unstored: 0 })
+    expect(world.dispatch.counts).toMatchObject({ attempts: 0, unstored: 0 })
   })
 
   test('the log of a run has an end, and says so', async () => {
