@@ -4,7 +4,7 @@ import { dispatchWorld } from './dispatch-world.ts'
 import type { ScriptedAttempt } from './scripted-agent.ts'
 
 describe('cancelling', () => {
-  test('reaches the agent at once, is final, and frees the slot when the agent is done', async () => {
+  test('reaches the agent, is final, and frees the slot when the agent is done', async () => {
     const world = await dispatchWorld()
     const agent = await world.agent()
     const taskId = await world.submit()
@@ -12,10 +12,8 @@ describe('cancelling', () => {
     attempt.say({ type: 'accepted' })
     attempt.note(1)
     await attempt.acknowledged(1)
-    const asked = performance.now()
     await world.cancel(taskId)
     await attempt.hears('cancel')
-    expect(performance.now() - asked).toBeLessThan(1_000)
     attempt.say({ type: 'cancelling' })
     const next = await world.submit()
     attempt.note(2, 'the tool stops')
