@@ -38,7 +38,9 @@ export async function migrate(db: Kysely<unknown>): Promise<void> {
     migrationLockTableName: 'schema_migration_lock',
   })
   const { error } = await migrator.migrateToLatest()
-  if (error !== undefined) throw new StoreOpenError('the database schema could not be updated', { cause: error })
+  if (error === undefined) return
+  const reason = error instanceof Error ? error.message : String(error)
+  throw new StoreOpenError(`the database schema could not be updated, and is as it was: ${reason}`, { cause: error })
 }
 
 async function appliedMigrations(db: Kysely<unknown>): Promise<string[]> {

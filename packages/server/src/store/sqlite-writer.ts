@@ -6,8 +6,11 @@ type Queued = Request<'write'> | Request<'begin'>
 
 /** Writes that wait are joined into one transaction of at most this many: one fsync for all of them. */
 const MAX_JOINED = 256
-/** A transaction that is not ended by then is rolled back: while it is open nobody else writes. */
-const TRANSACTION_MS = 10_000
+/**
+ * A transaction whose owner says nothing for so long is rolled back: while it is open nobody else writes. What its own
+ * statements take does not count, because making an index of a large table may take longer.
+ */
+const SILENCE_MS = 10_000
 /** Prepared statements kept a connection. We have about a hundred. */
 const MAX_PREPARED = 256
 const SQLITE_BUSY = 5
@@ -42,7 +45,7 @@ export class SqliteWriter {
         this.#planDrain()
         break
       case 'run':
-        if (this.#isOpen(request)) this.#run(this.#writer, request)
+        if (this.#isOpen(request)) this.#runInOpen(request)
         else this.#refuseLate(request)
         break
       case 'commit':
@@ -99,7 +102,7 @@ export class SqliteWriter {
       return
     }
     this.#lastTransaction++
-    this.#open = { number: this.#lastTransaction, timer: setTimeout(() => this.#expire(), TRANSACTION_MS) }
+    this.#open = { number: this.#lastTransaction, timer: setTimeout(() => this.#expire(), SILENCE_MS) }
     this.#answer({ id: request.id, transaction: this.#lastTransaction })
   }
 
@@ -133,8 +136,13 @@ export class SqliteWriter {
   }
 
   #refuseLate({ id }: { id: number }): void {
-    const message = `the transaction was rolled back: it was open for more than ${TRANSACTION_MS} ms`
+    const message = `the transaction was rolled back: nothing came for more than ${SILENCE_MS} ms`
     this.#answer({ id, error: { message, errcode: SQLITE_BUSY } })
+  }
+
+  #runInOpen(request: Request<'run'>): void {
+    this.#run(this.#writer, request)
+    this.#open?.timer.refresh()
   }
 
   #run(connection: Prepared, { id, statements }: Request<'read' | 'run' | 'write'>): void {

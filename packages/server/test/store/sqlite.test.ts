@@ -114,6 +114,18 @@ describe('the writer', () => {
     expect(names()).toEqual([])
   })
 
+  test('keeps a transaction for as long as its owner goes on: a large migration takes its time', () => {
+    writer.accept({ id: 1, kind: 'begin' })
+    vi.advanceTimersByTime(1)
+    for (const name of ['a', 'b', 'c']) {
+      vi.advanceTimersByTime(9_000)
+      writer.accept({ id: 2, kind: 'run', transaction: 1, statements: [insert(name)] })
+    }
+    vi.advanceTimersByTime(9_000)
+    writer.accept({ id: 3, kind: 'commit', transaction: 1 })
+    expect(names()).toEqual(['a', 'b', 'c'])
+  })
+
   test('joins what waits into one commit and undoes only what fails', () => {
     for (const [at, name] of ['a', 'b', 'a', 'c'].entries()) {
       writer.accept({ id: at, kind: 'write', statements: [insert(name)] })
