@@ -92,12 +92,13 @@ export function clock(engine: Engine): RawBuilder<number> {
 
 /**
  * Rows given as one parameter, to be named in a `from`: each has a column `value`, whose members are read with
- * `value ->> 'name'` and cast. One statement text, and so one prepared statement, for any number of rows.
+ * `value ->> 'name'` and cast. One statement text, and so one prepared statement, for any number of rows. PostgreSQL would
+ * parse the text of a `json` row again for each member.
  */
 export function jsonRows(engine: Engine, rows: readonly unknown[]): RawBuilder<unknown> {
   const json = JSON.stringify(rows)
   if (engine === 'sqlite') return raw`json_each(${json})`
-  return raw`(select value from ${listed(raw`json_array_elements(cast(${json} as json))`)} limit ${rows.length})`
+  return raw`(select value from ${listed(raw`jsonb_array_elements(cast(${json} as jsonb))`)} limit ${rows.length})`
 }
 
 /** Texts given as one parameter, for a `from` without a name: the column is `value`. */
