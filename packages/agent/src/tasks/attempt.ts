@@ -71,6 +71,8 @@ export class Attempt {
   #stream: TaskStream | undefined
   #attachTimer: NodeJS.Timeout | undefined
   #leaseTimer: NodeJS.Timeout | undefined
+  /** Its outcome is being written down. */
+  #saving: Promise<void> = Promise.resolve()
 
   /** `record` is what a former process left of it; else only `assign` is known. */
   constructor(world: AttemptWorld, tool: Tool, assign: AssignLine, record?: AttemptRecord) {
@@ -252,7 +254,7 @@ export class Attempt {
   /** So that a restart does not forget it; most are acknowledged before that is worth a file. */
   #saveUnlessHeard(outcome: AttemptOutcome): void {
     const save = (): void => {
-      this.#folder.saveOutcome(outcome).catch((error: unknown) => {
+      this.#saving = this.#folder.saveOutcome(outcome).catch((error: unknown) => {
         this.#world.log.warn({ ...this.name, error }, 'attempt.outcome_not_saved')
       })
     }
@@ -266,6 +268,8 @@ export class Attempt {
     this.#state = { kind: 'over' }
     this.#drop()
     await ran
+    // Whoever removes a folder that is being written to leaves some of it.
+    await this.#saving
     clearTimeout(this.#leaseTimer)
     await this.#folder.remove().catch((error: unknown) => {
       this.#world.log.warn({ ...this.name, error }, 'attempt.folder_stays')

@@ -493,6 +493,17 @@ describe('a restart of the agent', () => {
     expect(talk && finished(talk)).toMatchObject({ sequence: 1, outcome: COMPLETED })
   })
 
+  test('leaves no folder of an outcome that is acknowledged while it is being written down', async () => {
+    const world = await runnerWorld({ slots: 40, limits: { saveOutcomeMs: 1 } })
+    const runs = []
+    for (let number = 0; number < 40; number++) runs.push(await running(world, { task_id: `task-${number}` }))
+    for (const { hand } of runs) hand.end(COMPLETED)
+    await until(() => folders(world).length > 0)
+    for (const { talk } of runs) talk.send({ type: 'ack', sequence: 1 })
+    await until(() => world.runner.attempts().length === 0 && folders(world).length === 0)
+    expect(world.logLines.filter((line) => line.includes('attempt.folder_stays'))).toEqual([])
+  })
+
   test('lets go of an outcome that is stored already, whatever its number was', async () => {
     const world = await runnerWorld({ limits: { saveOutcomeMs: 1 } })
     const { hand } = await running(world)
