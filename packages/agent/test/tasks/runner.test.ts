@@ -33,6 +33,27 @@ async function running(world: RunnerWorld, change = {}) {
   return { talk, hand, run: hand.run }
 }
 
+/** An agent that was started anew after its run had ended and nobody had heard of that. */
+async function restartedAfterEnd(): Promise<RunnerWorld> {
+  const world = await runnerWorld({ limits: { saveOutcomeMs: 1 } })
+  const { hand } = await running(world)
+  await world.server.cut()
+  hand.end(COMPLETED)
+  await until(() => existsSync(join(world.stateDir, 'tasks', `${TASK_ID}.1`, 'outcome.json')))
+  await world.restart()
+  return world
+}
+
+/** An agent that was started anew in the middle of a run that its tool can take up again. */
+async function restartedWhileRunning(): Promise<RunnerWorld> {
+  const world = await runnerWorld({ tool: handTool({ canResume: true }) })
+  await (await running(world)).run.remember({ prompt_id: 'p1' })
+  await world.server.cut()
+  await world.restart(handTool({ canResume: true }))
+  await until(() => world.tool.runs.length === 1)
+  return world
+}
+
 describe('an assignment', () => {
   test('is accepted, run, reported in order and forgotten when all of it is stored', async () => {
     const world = await runnerWorld()
@@ -449,11 +470,7 @@ describe('a restart of the agent', () => {
   })
 
   test('reports a run that its tool cannot find as one to try again', async () => {
-    const world = await runnerWorld({ tool: handTool({ canResume: true }) })
-    await (await running(world)).run.remember({ prompt_id: 'p1' })
-    await world.server.cut()
-    await world.restart(handTool({ canResume: true }))
-    await until(() => world.tool.runs.length === 1)
+    const world = await restartedWhileRunning()
     world.tool.runs[0]?.end(undefined)
     await world.relink()
     await until(() => world.server.attached.length === 1)
@@ -477,12 +494,7 @@ describe('a restart of the agent', () => {
   })
 
   test('still reports an outcome that was not acknowledged', async () => {
-    const world = await runnerWorld({ limits: { saveOutcomeMs: 1 } })
-    const { hand } = await running(world)
-    await world.server.cut()
-    hand.end(COMPLETED)
-    await until(() => existsSync(join(world.stateDir, 'tasks', `${TASK_ID}.1`, 'outcome.json')))
-    await world.restart()
+    const world = await restartedAfterEnd()
     expect(world.runner.attempts()).toEqual([{ task_id: TASK_ID, fence: 1 }])
     expect(world.runner.freeSlots()).toBe(1)
     await world.relink()
@@ -505,12 +517,7 @@ describe('a restart of the agent', () => {
   })
 
   test('lets go of an outcome that is stored already, whatever its number was', async () => {
-    const world = await runnerWorld({ limits: { saveOutcomeMs: 1 } })
-    const { hand } = await running(world)
-    await world.server.cut()
-    hand.end(COMPLETED)
-    await until(() => existsSync(join(world.stateDir, 'tasks', `${TASK_ID}.1`, 'outcome.json')))
-    await world.restart()
+    const world = await restartedAfterEnd()
     await world.relink()
     await until(() => world.server.attached.length === 1)
     world.server.attached[0]?.send({ type: 'attached', acknowledged: 3, over: true })
@@ -520,11 +527,7 @@ describe('a restart of the agent', () => {
   })
 
   test('ends a run whose end was reported by the former process', async () => {
-    const world = await runnerWorld({ tool: handTool({ canResume: true }) })
-    await (await running(world)).run.remember({ prompt_id: 'p1' })
-    await world.server.cut()
-    await world.restart(handTool({ canResume: true }))
-    await until(() => world.tool.runs.length === 1)
+    const world = await restartedWhileRunning()
     const [resumed] = world.tool.runs
     await world.relink()
     await until(() => world.server.attached.length === 1)
