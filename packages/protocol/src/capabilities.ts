@@ -15,8 +15,3 @@ export type Capability = keyof typeof CAPABILITIES
 
 /** What this version of the software can do, for its hello or welcome. */
 export const OWN_CAPABILITIES: readonly Capability[] = Object.values(CAPABILITIES)
-
-/** What both ends can do; names this version has never heard of are left out. */
-export function agree(peer: readonly string[]): ReadonlySet<Capability> {
-  return new Set(OWN_CAPABILITIES.filter((name) => peer.includes(name)))
-}

@@ -132,7 +132,8 @@ export interface FrameHandler {
 export class FrameDecoder {
   readonly #limits: Limits
   readonly #handler: FrameHandler
-  readonly #header = new Uint8Array(FRAME_HEADER_BYTES)
+  /** A header that did not arrive in one piece. Nearly all do, and an idle link keeps no place for one. */
+  #header: Uint8Array | undefined
   #headerFill = 0
   #type: FrameType = 'data'
   #stream = 0
@@ -166,16 +167,27 @@ export class FrameDecoder {
 
   /** Reads as much of a header as there is; `#headerFill` is 0 again once it is whole and judged. */
   #readHeader(bytes: Uint8Array, at: number): number {
+    if (this.#headerFill === 0 && bytes.length - at >= FRAME_HEADER_BYTES) {
+      this.#begin(bytes, at)
+      return at + FRAME_HEADER_BYTES
+    }
+    this.#header ??= new Uint8Array(FRAME_HEADER_BYTES)
     const header = this.#header
     let from = at
     while (this.#headerFill < FRAME_HEADER_BYTES && from < bytes.length) header[this.#headerFill++] = bytes[from++] ?? 0
     if (this.#headerFill < FRAME_HEADER_BYTES) return from
+    this.#header = undefined
     this.#headerFill = 0
-    this.#begin(u32At(header, 0) >>> 24, u32At(header, 0) & 0xffffff, u32At(header, 4))
+    this.#begin(header, 0)
     return from
   }
 
-  #begin(number: number, length: number, stream: number): void {
+  /** The header is at `header[at]`, whole. */
+  #begin(header: Uint8Array, at: number): void {
+    const first = u32At(header, at)
+    const number = first >>> 24
+    const length = first & 0xffffff
+    const stream = u32At(header, at + 4)
     const type = BY_NUMBER[number]
     if (!type) throw new SessionFault('frame_unknown', `frame type ${number} is not known to this version`)
     const { onStream, limit } = FRAME_TYPES[type]

@@ -10,7 +10,7 @@ export {
   parseAgentHello,
   type SystemStats,
 } from './agent-hello.ts'
-export { agree, CAPABILITIES, type Capability, OWN_CAPABILITIES } from './capabilities.ts'
+export { CAPABILITIES, type Capability, OWN_CAPABILITIES } from './capabilities.ts'
 export {
   type AgentLine,
   INVENTORY_LIMITS,

@@ -1,18 +1,18 @@
 import type { Limits } from './limits.ts'
-import { createGrowthBudget, type GrowthBudget, ReceiveWindow } from './receive-window.ts'
+import { GrowthBudget, ReceiveWindow } from './receive-window.ts'
 
 /** What a whole link may hold for its readers, and the windows that are made within it. */
 export class ReceiveBudget {
   readonly #limits: Limits
   readonly #growth: GrowthBudget
-  /** Windows that have grown, to be looked at when idle. */
-  readonly #grown = new Set<ReceiveWindow>()
+  /** Windows that have grown, to be looked at when idle. Made when the first one grows: on most links none does. */
+  #grown: Set<ReceiveWindow> | undefined
   /** Bytes of all streams received and not yet consumed. */
   #heldBytes = 0
 
   constructor(limits: Limits) {
     this.#limits = limits
-    this.#growth = createGrowthBudget(limits.linkBytes)
+    this.#growth = new GrowthBudget(limits.linkBytes)
   }
 
   /** The window of a stream that we open: its open frame grants all of it. */
@@ -40,25 +40,31 @@ export class ReceiveBudget {
   }
 
   get hasGrown(): boolean {
-    return this.#grown.size > 0
+    return this.#grownCount > 0
   }
 
   /** Bytes of `window` were consumed, after which it may have grown. */
   consumed(window: ReceiveWindow, bytes: number, now: number, roundTripMs: number): void {
     this.letGo(bytes)
-    window.consumed(bytes, now, roundTripMs, this.#grown.size)
-    if (window.isGrown) this.#grown.add(window)
+    window.consumed(bytes, now, roundTripMs, this.#grownCount)
+    if (!window.isGrown) return
+    this.#grown ??= new Set()
+    this.#grown.add(window)
   }
 
   /** Shrinks the windows that have been idle. */
   rest(now: number): void {
-    for (const window of this.#grown) if (window.rest(now)) this.#grown.delete(window)
+    for (const window of this.#grown ?? []) if (window.rest(now)) this.#grown?.delete(window)
   }
 
   /** The stream of this window is over. */
   end(window: ReceiveWindow): void {
     window.release()
-    this.#grown.delete(window)
+    this.#grown?.delete(window)
+  }
+
+  get #grownCount(): number {
+    return this.#grown?.size ?? 0
   }
 
   /** What a new stream may send before anything is consumed: little, once much is held. */

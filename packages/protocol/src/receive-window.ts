@@ -1,23 +1,22 @@
 import type { Limits } from './limits.ts'
 
-/** Growth that all windows of a link share. */
-export interface GrowthBudget {
-  /** Takes up to `bytes` of what is left; returns what was taken. */
-  take(bytes: number): number
-  give(bytes: number): void
-}
+/** Growth that all windows of a link share, in bytes. */
+export class GrowthBudget {
+  #left: number
 
-export function createGrowthBudget(total: number): GrowthBudget {
-  let left = total
-  return {
-    take(bytes) {
-      const taken = Math.min(left, bytes)
-      left -= taken
-      return taken
-    },
-    give(bytes) {
-      left += bytes
-    },
+  constructor(total: number) {
+    this.#left = total
+  }
+
+  /** Takes up to `bytes` of what is left; returns what was taken. */
+  take(bytes: number): number {
+    const taken = Math.min(this.#left, bytes)
+    this.#left -= taken
+    return taken
+  }
+
+  give(bytes: number): void {
+    this.#left += bytes
   }
 }
 

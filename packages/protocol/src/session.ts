@@ -1,4 +1,4 @@
-import { agree, type Capability, OWN_CAPABILITIES } from './capabilities.ts'
+import { CAPABILITIES, OWN_CAPABILITIES } from './capabilities.ts'
 import { ControlQueue } from './control-queue.ts'
 import type { ByteLender } from './delivered-chunk.ts'
 import { LinkClosedError, SessionFault, StreamResetError, unreachable } from './faults.ts'
@@ -49,14 +49,15 @@ export class Session implements FrameHandler, StreamHost {
   readonly #control: ControlQueue
   readonly #counts = new FrameCounts()
   #state: SessionState
-  #agreed: ReadonlySet<Capability> = new Set()
+  #peerTakesAcks = false
   #peerWindow = 0
   #now: number
   #lender: ByteLender | undefined
   /** The stream that the data frame under way belongs to; undefined when it is over and its data is noise. */
   #receiving: SessionStream | undefined
   readonly #opens: RateLimit
-  readonly #unansweredResets: RateLimit
+  /** Made when the first such reset comes, which is seldom. */
+  #unansweredResets: RateLimit | undefined
   readonly #pings: RateLimit
 
   constructor(options: SessionOptions) {
@@ -73,7 +74,6 @@ export class Session implements FrameHandler, StreamHost {
     this.#streams = new StreamTable(options.firstStream ?? (options.role === 'dialler' ? 1 : 2))
     this.#control = new ControlQueue(options.limits.queuedControlBytes)
     this.#opens = new RateLimit(options.limits.opensPerSecond, now)
-    this.#unansweredResets = new RateLimit(options.limits.unansweredResetsPerSecond, now)
     this.#pings = new RateLimit(options.limits.pingsPerSecond, now)
   }
 
@@ -121,7 +121,7 @@ export class Session implements FrameHandler, StreamHost {
   }
 
   #begin(peer: Hello | Welcome): void {
-    this.#agreed = agree(peer.capabilities)
+    this.#peerTakesAcks = peer.capabilities.includes(CAPABILITIES.ack)
     this.#peerWindow = peer.initialWindow
     this.#state = { kind: 'open' }
   }
@@ -375,8 +375,11 @@ export class Session implements FrameHandler, StreamHost {
 
   #receiveReset(id: number, code: ResetCode): void {
     const stream = this.#streams.find(id)
-    if (stream?.state === 'asked' && !this.#unansweredResets.take(this.#now)) {
-      throw new SessionFault('limit_exceeded', 'too many streams were opened and reset at once')
+    if (stream?.state === 'asked') {
+      this.#unansweredResets ??= new RateLimit(this.#limits.unansweredResetsPerSecond, this.#now)
+      if (!this.#unansweredResets.take(this.#now)) {
+        throw new SessionFault('limit_exceeded', 'too many streams were opened and reset at once')
+      }
     }
     stream?.wasReset(code)
   }
@@ -448,7 +451,7 @@ export class Session implements FrameHandler, StreamHost {
   }
 
   #acknowledge(): void {
-    if (!this.#agreed.has('ack')) return
+    if (!this.#peerTakesAcks) return
     const frames = this.#counts.takeNews()
     if (frames !== undefined) this.send({ type: 'ack', frames })
   }

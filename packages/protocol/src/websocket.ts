@@ -111,7 +111,8 @@ export class WebsocketReader {
   readonly #handler: WebsocketHandler
   /** A server must get masked frames, a client unmasked ones (RFC 6455, section 5.1). */
   readonly #masked: boolean
-  readonly #header = new Uint8Array(MAX_WEBSOCKET_HEADER_BYTES)
+  /** A header that did not arrive in one piece. Nearly all do, and an idle connection keeps no place for one. */
+  #header: Uint8Array | undefined
   #headerFill = 0
   #opcode: number = OPCODE.binary
   #final = true
@@ -142,22 +143,29 @@ export class WebsocketReader {
   }
 
   #readHeader(bytes: Uint8Array, at: number): number {
-    const header = this.#header
-    let from = at
-    while (from < bytes.length && this.#headerFill < this.#headerBytes())
-      header[this.#headerFill++] = bytes[from++] ?? 0
-    if (this.#headerFill >= 2) this.#judge(header[0] ?? 0, header[1] ?? 0)
-    if (this.#headerFill < this.#headerBytes()) return from
-    this.#begin()
-    return from
+    if (this.#headerFill === 0) {
+      const end = at + headerBytesAt(bytes, at, bytes.length - at)
+      if (end <= bytes.length) {
+        this.#judge(bytes[at] ?? 0, bytes[at + 1] ?? 0)
+        this.#begin(bytes, at)
+        return end
+      }
+    }
+    return this.#collectHeader(bytes, at)
   }
 
-  /** How long the header is, as far as is known: two bytes tell the rest. */
-  #headerBytes(): number {
-    if (this.#headerFill < 2) return 2
-    const second = this.#header[1] ?? 0
-    const length = second & 0x7f
-    return 2 + (length === 127 ? 8 : length === 126 ? 2 : 0) + (second & 0x80 ? 4 : 0)
+  #collectHeader(bytes: Uint8Array, at: number): number {
+    this.#header ??= new Uint8Array(MAX_WEBSOCKET_HEADER_BYTES)
+    const header = this.#header
+    let from = at
+    while (from < bytes.length && this.#headerFill < headerBytesAt(header, 0, this.#headerFill))
+      header[this.#headerFill++] = bytes[from++] ?? 0
+    if (this.#headerFill >= 2) this.#judge(header[0] ?? 0, header[1] ?? 0)
+    if (this.#headerFill < headerBytesAt(header, 0, this.#headerFill)) return from
+    this.#header = undefined
+    this.#headerFill = 0
+    this.#begin(header, 0)
+    return from
   }
 
   #judge(first: number, second: number): void {
@@ -174,24 +182,24 @@ export class WebsocketReader {
     }
   }
 
-  #begin(): void {
-    const header = this.#header
-    const short = (header[1] ?? 0) & 0x7f
-    let at = 2
+  /** The header is at `header[at]`, whole and judged. */
+  #begin(header: Uint8Array, at: number): void {
+    const first = header[at] ?? 0
+    const short = (header[at + 1] ?? 0) & 0x7f
+    let next = at + 2
     this.#length = short
     if (short === 126) {
-      this.#length = ((header[2] ?? 0) << 8) | (header[3] ?? 0)
-      at = 4
+      this.#length = ((header[next] ?? 0) << 8) | (header[next + 1] ?? 0)
+      next += 2
     } else if (short === 127) {
-      const high = readU32(header, 2)
+      const high = readU32(header, next)
       if (high > 0x1fffff) throw invalid('a frame longer than 2^53 bytes')
-      this.#length = high * 2 ** 32 + readU32(header, 6)
-      at = 10
+      this.#length = high * 2 ** 32 + readU32(header, next + 4)
+      next += 8
     }
-    this.#mask = this.#masked ? readU32(header, at) : 0
-    this.#opcode = (header[0] ?? 0) & 0x0f
-    this.#final = ((header[0] ?? 0) & 0x80) !== 0
-    this.#headerFill = 0
+    this.#mask = this.#masked ? readU32(header, next) : 0
+    this.#opcode = first & 0x0f
+    this.#final = (first & 0x80) !== 0
     this.#seen = 0
     this.#inPayload = this.#length > 0
     if (this.#opcode === OPCODE.text || this.#opcode === OPCODE.binary) this.#message = this.#opcode
@@ -251,6 +259,14 @@ export class WebsocketReader {
     if (payload.length === 1 || !isCloseCode(code) || reason === undefined) throw invalid('a malformed close')
     this.#handler.closed(code, reason)
   }
+}
+
+/** How long the header at `bytes[at]` is, as far as is known of its first `known` bytes: two tell the rest. */
+function headerBytesAt(bytes: Uint8Array, at: number, known: number): number {
+  if (known < 2) return 2
+  const second = bytes[at + 1] ?? 0
+  const length = second & 0x7f
+  return 2 + (length === 127 ? 8 : length === 126 ? 2 : 0) + (second & 0x80 ? 4 : 0)
 }
 
 /** Codes that may stand in a close frame (RFC 6455, section 7.4). */

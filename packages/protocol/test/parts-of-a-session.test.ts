@@ -2,7 +2,7 @@ import { LIMITS } from '@cyberun/protocol'
 import { describe, expect, test } from 'vitest'
 import { Heartbeat } from '../src/heartbeat.ts'
 import { RateLimit } from '../src/rate.ts'
-import { createGrowthBudget, ReceiveWindow } from '../src/receive-window.ts'
+import { GrowthBudget, ReceiveWindow } from '../src/receive-window.ts'
 import { type Scheduled, Scheduler } from '../src/scheduler.ts'
 
 const stream = (rank: number): Scheduled => ({ rank, turnBytes: 0, nextScheduled: undefined, isScheduled: false })
@@ -44,7 +44,7 @@ describe('the scheduler', () => {
 
 describe('a receive window', () => {
   test('doubles while half of it is consumed in a round trip, stops at its bounds, and rests', () => {
-    const budget = createGrowthBudget(3 * MIB)
+    const budget = new GrowthBudget(3 * MIB)
     const window = new ReceiveWindow(LIMITS, budget, 256 * 1024, 256 * 1024)
     const sizes: number[] = []
     for (let now = 50; now <= 400; now += 50) {
@@ -66,14 +66,14 @@ describe('a receive window', () => {
     { grown: 2, mib: 2 },
     { grown: 16, mib: 1 },
   ])('grows to $mib MiB on a path without delay when $grown of its link grow', ({ grown, mib }) => {
-    const window = new ReceiveWindow(LIMITS, createGrowthBudget(64 * MIB), 256 * 1024, 256 * 1024)
+    const window = new ReceiveWindow(LIMITS, new GrowthBudget(64 * MIB), 256 * 1024, 256 * 1024)
     // 0.8 GiB a second, of which a round trip of 0.1 ms holds next to nothing.
     for (let now = 50; now <= 1_000; now += 50) window.consumed(40 * MIB, now, 0.1, grown)
     expect(window.size).toBe(mib * MIB)
   })
 
   test('gives credit back in quarters, and none for what is held', () => {
-    const window = new ReceiveWindow(LIMITS, createGrowthBudget(0), 1000, 1000)
+    const window = new ReceiveWindow(LIMITS, new GrowthBudget(0), 1000, 1000)
     window.arrived(800, 0)
     expect(window.takeCredit()).toBe(0)
     window.consumed(200, 0, 1, 0)
