@@ -60,7 +60,7 @@ export async function acceptLink(options: AcceptLinkOptions): Promise<Link> {
 }
 
 async function greet(options: AcceptLinkOptions, socket: PumpSocket): Promise<Link> {
-  const hello = Promise.withResolvers<Hello>()
+  const answer = Promise.withResolvers<Greeting | CloseReason>()
   const connection = new LinkConnection({
     socket,
     role: 'acceptor',
@@ -68,25 +68,17 @@ async function greet(options: AcceptLinkOptions, socket: PumpSocket): Promise<Li
     limits: options.limits ? { ...LIMITS, ...options.limits } : LIMITS,
     onStream: options.onStream,
     log: options.log,
-    onGreeting: hello.resolve,
+    greeting: {
+      onHeard: (hello) => void options.welcome(hello).then(answer.resolve, answer.reject),
+      onLost: (reason) => answer.reject(new AcceptError(reason)),
+    },
   })
   connection.start()
-  const answer = await Promise.race([hello.promise.then((said) => options.welcome(said)), lossOf(connection)])
-  if ('code' in answer) {
-    connection.close(answer)
-    throw new AcceptError(answer)
+  const said = await answer.promise
+  if ('code' in said) {
+    connection.close(said)
+    throw new AcceptError(said)
   }
-  connection.accept(answer)
+  connection.accept(said)
   return connection
-}
-
-/** Rejects when the link closes. A function of its own: what waits here lives as long as the link, and so must not hold the request. */
-function lossOf(connection: LinkConnection): Promise<never> {
-  const loss = connection.closed.then((reason): never => {
-    throw new AcceptError(reason)
-  })
-  loss.catch(() => {
-    // Told to whoever waits for the welcome; a link that closes later is told by `closed`.
-  })
-  return loss
 }

@@ -5,11 +5,11 @@ export const HEADROOM_BYTES = 32
 
 const KIB = 1024
 const QUIET_BYTES = 16 * KIB
-export const BUFFER_BYTES = { medium: 64 * KIB, large: 1024 * KIB } as const
+export const BUFFER_BYTES = { small: KIB / 2, medium: 64 * KIB, large: 1024 * KIB } as const
 export type BufferSize = keyof typeof BUFFER_BYTES
 
 /** How many free buffers of each size wait for their next use. */
-const FREE_BUFFERS = { medium: 16, large: 32 } as const
+const FREE_BUFFERS = { small: 256, medium: 16, large: 32 } as const
 /** With so many large buffers in use, who wants one gets a medium one: a thousand quiet sockets were busy once. */
 const LARGE_IN_USE = 64
 /** While lent buffers that nobody reads into weigh more than this, pieces below `DEAR_BYTES` are copied and not lent. */
@@ -65,7 +65,7 @@ export class SharedBuffer {
 
 /** Buffers that are used again, so that reading neither allocates nor makes garbage. */
 class BufferPool {
-  readonly #free: Record<BufferSize, SharedBuffer[]> = { medium: [], large: [] }
+  readonly #free: Record<BufferSize, SharedBuffer[]> = { small: [], medium: [], large: [] }
   readonly #orphans = new Set<SharedBuffer>()
   readonly #largeInUse = new Set<SharedBuffer>()
   #orphanBytes = 0

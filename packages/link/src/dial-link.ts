@@ -64,7 +64,7 @@ async function greet(
   challenge: string,
   signal: AbortSignal,
 ): Promise<Link> {
-  const welcomed = Promise.withResolvers<'welcome'>()
+  const greeted = Promise.withResolvers<'welcome' | CloseReason>()
   const connection = new LinkConnection({
     socket,
     role: 'dialler',
@@ -72,12 +72,12 @@ async function greet(
     limits: { ...LIMITS, ...options.limits },
     onStream: options.onStream,
     log: options.log,
-    onGreeting: () => welcomed.resolve('welcome'),
+    greeting: { onHeard: () => greeted.resolve('welcome'), onLost: greeted.resolve },
   })
   const onAbort = (): void => connection.close({ code: 'done', message: 'the dial was given up' })
   signal.addEventListener('abort', onAbort, { once: true })
   connection.start(options.hello(challenge))
-  const outcome = await Promise.race([welcomed.promise, connection.closed])
+  const outcome = await greeted.promise
   signal.removeEventListener('abort', onAbort)
   if (outcome === 'welcome') return connection
   throw new DialError(signal.aborted ? { kind: 'network', code: 'ETIMEDOUT' } : failureOf(outcome))

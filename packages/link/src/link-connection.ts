@@ -16,6 +16,7 @@ import {
   type Welcome,
   writeDataHeader,
 } from '@cyberun/protocol'
+import { LazyPromise } from './lazy-promise.ts'
 import type { Log } from './log.ts'
 import type { PumpSocket } from './pump-socket.ts'
 import type { Link, LinkStats } from './types.ts'
@@ -36,8 +37,15 @@ export interface ConnectionOptions {
   limits: Limits
   onStream: StreamHandler
   log: Log | undefined
+  greeting: GreetingEvents
+}
+
+/** Let go of once the link is made: an idle link keeps nothing of how it began. */
+export interface GreetingEvents {
   /** The peer's greeting, once: a hello for the acceptor, who answers with `accept` or `close`, else a welcome. */
-  onGreeting(peer: Hello & Welcome): void
+  onHeard(peer: Hello & Welcome): void
+  /** The link ended before it was made. */
+  onLost(reason: CloseReason): void
 }
 
 const now = (): number => performance.now()
@@ -52,9 +60,9 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
   readonly #session: Session
   readonly #log: Log | undefined
   readonly onStream: StreamHandler
-  readonly #closed = Promise.withResolvers<CloseReason>()
-  readonly #goingAway = Promise.withResolvers<CloseReason>()
-  #greeted: ConnectionOptions['onGreeting'] | undefined
+  readonly #closed = new LazyPromise<CloseReason>()
+  readonly #goingAway = new LazyPromise<CloseReason>()
+  #greeting: GreetingEvents | undefined
   #welcome: Welcome | undefined
   #isPumping = false
   #timer: NodeJS.Timeout | undefined
@@ -64,7 +72,7 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
     this.#socket = options.socket
     this.onStream = options.onStream
     this.#log = options.log
-    this.#greeted = options.onGreeting
+    this.#greeting = options.greeting
     this.#pipe = new WebsocketPipe(options.socket, options.masking)
     this.#session = new Session({ role: options.role, limits: options.limits, now, host: this })
   }
@@ -78,6 +86,7 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
 
   /** The acceptor's yes. */
   accept(welcome: Greeting): void {
+    this.#greeting = undefined
     this.#welcome = this.#session.welcome(welcome.software, welcome.fields)
     this.#arm()
   }
@@ -123,12 +132,13 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
   // What the session tells
 
   onHello(hello: Hello): void {
-    this.#tellGreeting(hello)
+    this.#greeting?.onHeard(hello)
   }
 
   onWelcome(welcome: Welcome): void {
     this.#welcome = welcome
-    this.#tellGreeting(welcome)
+    this.#greeting?.onHeard(welcome)
+    this.#greeting = undefined
     this.#arm()
   }
 
@@ -143,6 +153,8 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
     for (let frame = this.#session.nextFrame(); frame; frame = this.#session.nextFrame()) this.#emit(frame)
     if (reason.code === 'dead') this.#pipe.destroy()
     else this.#pipe.close(WEBSOCKET_CLOSE.normal, '')
+    this.#greeting?.onLost(reason)
+    this.#greeting = undefined
     this.#goingAway.resolve(reason)
     this.#closed.resolve(reason)
   }
@@ -170,12 +182,6 @@ export class LinkConnection implements Link, SessionHost, PipeEvents {
   }
 
   // The rest
-
-  #tellGreeting(peer: Hello & Welcome): void {
-    const tell = this.#greeted
-    this.#greeted = undefined
-    tell?.(peer)
-  }
 
   /** Moves frames to the socket while it holds less than the scheduler allows. */
   outputReady(): void {

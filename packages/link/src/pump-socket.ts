@@ -302,12 +302,16 @@ function letGoAll(): void {
 class OnRead {
   readonly buffers = new ReadBuffers()
   #pump: PumpSocket | undefined
-  readonly options: OnReadOpts = {
-    buffer: () => this.buffers.next(),
-    callback: (length) => {
-      this.#pump?.received(this.buffers.filled(length))
-      return true
-    },
+
+  /** For Node, which keeps its own of it. */
+  get options(): OnReadOpts {
+    return {
+      buffer: () => this.buffers.next(),
+      callback: (length) => {
+        this.#pump?.received(this.buffers.filled(length))
+        return true
+      },
+    }
   }
 
   bind(pump: PumpSocket): PumpSocket {
