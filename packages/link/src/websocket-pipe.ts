@@ -113,7 +113,7 @@ export class WebsocketPipe implements PumpEvents, WebsocketHandler {
 
   /**
    * The batch, with room up to `end`. It begins small: thousands of idle links may answer a ping in one turn of the loop, and
-   * with 64 KiB for each of them, which the allocator keeps, a server was 20 MiB larger.
+   * with 64 KiB for each, which the allocator keeps, a server of 2,000 was 20 MiB larger (docs/decisions/0057).
    */
   #batchOf(end: number): Uint8Array {
     const batch = this.#batch
