@@ -9,32 +9,33 @@ import {
 } from '@cyberun/protocol'
 import { InventoryParts } from './inventory.ts'
 import type { AgentsLimits } from './limits.ts'
+import type { AgentConnection } from './types.ts'
 import type { AgentRecord } from './view.ts'
 
-/** What a seated agent's streams reach. */
-export interface StreamServices {
+/** What the streams of agents reach: one for all links, which each keep it. */
+export interface StreamsHost {
+  readonly limits: AgentsLimits
+  /** Milliseconds since 1970. */
+  now(): number
   /** The agent said something new of itself. */
-  reported(what: 'heartbeat' | 'inventory'): void
+  reported(agent: AgentConnection, what: 'heartbeat' | 'inventory'): void
   /** Owns a stream about tasks. */
-  serveTaskStream(stream: LinkStream): void
+  serveTaskStream(stream: LinkStream, agent: AgentConnection): void
 }
 
 /** Serves the streams that an agent opens on one link: one `control`, a few `echo`, and those about tasks. */
 export class AgentStreams {
-  readonly #record: AgentRecord | undefined
-  readonly #limits: AgentsLimits
-  readonly #now: () => number
+  readonly #host: StreamsHost
   #link: Link | undefined
+  /** Undefined on a link that only measures: it gets echo streams and nothing else. */
+  #agent: AgentConnection | undefined
   #control: LinkStream | undefined
   #echoes: Set<LinkStream> | undefined
-  #services: StreamServices | undefined
-  readonly #inventory = new InventoryParts()
+  /** Of an inventory that is being told. */
+  #inventory: InventoryParts | undefined
 
-  /** Heartbeats go into `record`. Without one the link only measures: it gets echo streams and nothing else. */
-  constructor(record: AgentRecord | undefined, limits: AgentsLimits, now: () => number) {
-    this.#record = record
-    this.#limits = limits
-    this.#now = now
+  constructor(host: StreamsHost) {
+    this.#host = host
   }
 
   /** The link these streams are on, which ends when the agent breaks a rule. It brings no stream before. */
@@ -42,9 +43,9 @@ export class AgentStreams {
     this.#link = link
   }
 
-  /** The agent has its place now. */
-  seated(services: StreamServices): void {
-    this.#services = services
+  /** The agent has its place now: heartbeats go into its record. */
+  seated(agent: AgentConnection): void {
+    this.#agent = agent
   }
 
   serve(stream: LinkStream): void {
@@ -58,7 +59,7 @@ export class AgentStreams {
       case 'task':
       case 'artifact':
       case 'input':
-        if (this.#services) this.#services.serveTaskStream(stream)
+        if (this.#agent) this.#host.serveTaskStream(stream, this.#agent)
         else stream.reset('unsupported')
         return
       case 'tcp':
@@ -71,11 +72,11 @@ export class AgentStreams {
   }
 
   #serveControl(stream: LinkStream): void {
-    if (!this.#record) stream.reset('unsupported')
+    if (!this.#agent) stream.reset('unsupported')
     else if (this.#control) stream.reset('refused')
     else {
       this.#control = stream
-      stream.listen(this.#controlEvents(stream, this.#record))
+      stream.listen(this.#controlEvents(stream, this.#agent))
       stream.accept()
     }
   }
@@ -83,7 +84,7 @@ export class AgentStreams {
   #serveEcho(stream: LinkStream): void {
     this.#echoes ??= new Set()
     const echoes = this.#echoes
-    if (echoes.size >= this.#limits.echoStreams) stream.reset('refused')
+    if (echoes.size >= this.#host.limits.echoStreams) stream.reset('refused')
     else {
       echoes.add(stream)
       stream.listen(echoEvents(stream, () => echoes.delete(stream)))
@@ -91,13 +92,13 @@ export class AgentStreams {
     }
   }
 
-  #controlEvents(stream: LinkStream, record: AgentRecord): StreamEvents {
-    const { controlLines, controlLinesWindowMs, controlQueuedBytes } = this.#limits
-    let windowFrom = this.#now()
+  #controlEvents(stream: LinkStream, agent: AgentConnection): StreamEvents {
+    const { controlLines, controlLinesWindowMs, controlQueuedBytes } = this.#host.limits
+    let windowFrom = this.#host.now()
     let linesInWindow = 0
 
     const onLine = (line: string): void => {
-      const now = this.#now()
+      const now = this.#host.now()
       if (now - windowFrom >= controlLinesWindowMs) {
         windowFrom = now
         linesInWindow = 0
@@ -106,7 +107,7 @@ export class AgentStreams {
         this.#fault(`more than ${controlLines} control lines in ${controlLinesWindowMs / 1000} s`)
         return
       }
-      const sequence = this.#takeLine(line, record, now)
+      const sequence = this.#takeLine(line, agent, now)
       if (sequence === undefined) return
       const answer: ServerLine = { type: 'heartbeat_ok', sequence }
       // An agent that writes and never reads gets no more answers rather than our memory.
@@ -124,19 +125,22 @@ export class AgentStreams {
   }
 
   /** Keeps what the line says. The number of a heartbeat, which is to be answered; undefined for any other line. */
-  #takeLine(line: string, record: AgentRecord, now: number): number | undefined {
+  #takeLine(line: string, agent: AgentConnection, now: number): number | undefined {
     try {
       const said = parseAgentLine(line)
       // Of a type this release does not know.
       if (said === undefined) return undefined
       if (said.type === 'heartbeat') {
-        this.#takeHeartbeat(said, record, now)
+        takeHeartbeat(said, agent.record, now)
+        this.#host.reported(agent, 'heartbeat')
         return said.sequence
       }
+      this.#inventory ??= new InventoryParts()
       const inventory = this.#inventory.take(said)
       if (inventory === undefined) return undefined
-      record.inventory = inventory
-      this.#services?.reported('inventory')
+      this.#inventory = undefined
+      agent.record.inventory = inventory
+      this.#host.reported(agent, 'inventory')
       return undefined
     } catch (error) {
       if (!(error instanceof FieldError)) throw error
@@ -145,17 +149,16 @@ export class AgentStreams {
     }
   }
 
-  #takeHeartbeat(said: Extract<AgentLine, { type: 'heartbeat' }>, record: AgentRecord, now: number): void {
-    record.lastHeartbeatAt = now
-    record.systemStats = said.system_stats
-    record.freeSlots = said.free_slots
-    if (said.tools) record.tools = said.tools
-    this.#services?.reported('heartbeat')
-  }
-
   #fault(message: string): void {
     this.#link?.close({ code: 'protocol_fault', message })
   }
+}
+
+function takeHeartbeat(said: Extract<AgentLine, { type: 'heartbeat' }>, record: AgentRecord, now: number): void {
+  record.lastHeartbeatAt = now
+  record.systemStats = said.system_stats
+  record.freeSlots = said.free_slots
+  if (said.tools) record.tools = said.tools
 }
 
 /** Sends back what comes, at the pace at which it is taken: a chunk's credit returns when its echo has left. */

@@ -11,7 +11,7 @@ import { Tally } from '../tally.ts'
 import type { Asked } from '../visitor-address.ts'
 import { AcceptRate } from './accept-rate.ts'
 import { type AgentCaller, admitAgent } from './admission.ts'
-import { AgentStreams } from './agent-streams.ts'
+import { AgentStreams, type StreamsHost } from './agent-streams.ts'
 import { agentIdTaken, CLOSING } from './closing.ts'
 import { createKeyWatch, type KeyWatch } from './key-watch.ts'
 import { AGENTS_LIMITS, type AgentsLimits } from './limits.ts'
@@ -47,6 +47,7 @@ class AgentsHere implements Agents {
   readonly #keys: KeyWatch
   /** One for all links, which each keep it. */
   readonly #welcome: Greeting
+  readonly #streamsHost: StreamsHost
   readonly #links = new Map<Link, AgentConnection>()
   readonly #probes = new Set<Link>()
   readonly #closed = new Tally()
@@ -61,6 +62,12 @@ class AgentsHere implements Agents {
     this.#registry = new AgentRegistry(options.gatewayId, this.#limits, options.now)
     this.#acceptRate = new AcceptRate(this.#limits, options.now())
     this.#welcome = welcomeFrom(options.gatewayId)
+    this.#streamsHost = {
+      limits: this.#limits,
+      now: options.now,
+      reported: (agent, what) => this.#tasks?.reported(agent, what),
+      serveTaskStream: (stream, agent) => this.#serveTaskStream(stream, agent),
+    }
     this.#keys = createKeyWatch({
       ...options,
       sweepMs: this.#limits.credentialSweepMs,
@@ -134,7 +141,7 @@ class AgentsHere implements Agents {
   async #accept(caller: AgentCaller, request: AgentRequest, socket: PumpSocket): Promise<void> {
     const dialledAt = this.#options.now()
     const challenge = randomBytes(32).toString('base64url')
-    const guest: Guest = { streams: undefined }
+    const streams = new AgentStreams(this.#streamsHost)
     let seat: Seat | undefined
     const link = await acceptLink({
       request,
@@ -144,14 +151,13 @@ class AgentsHere implements Agents {
         const outcome = isProbe(hello) ? this.#admitProbe() : await this.#seatFor(caller, hello, challenge)
         if (outcome && 'code' in outcome) return outcome
         seat = outcome
-        guest.streams = new AgentStreams(seat?.record, this.#limits, this.#options.now)
         return this.#welcome
       },
-      onStream: serveStreamsOf(guest),
+      onStream: serveIn(streams),
       log: this.#options.log,
     })
-    guest.streams?.on(link)
-    if (seat) this.#seat({ ...seat, dialledAt, link, isDraining: false }, guest.streams)
+    streams.on(link)
+    if (seat) this.#seat({ ...seat, dialledAt, link, isDraining: false }, streams)
     else this.#probe(link, caller)
   }
 
@@ -180,7 +186,7 @@ class AgentsHere implements Agents {
   }
 
   /** Lists an agent whose link is made, unless something came in between. */
-  #seat(connection: AgentConnection, streams: AgentStreams | undefined): void {
+  #seat(connection: AgentConnection, streams: AgentStreams): void {
     const { teamId, credentialId, link, record } = connection
     if (this.#stopping || this.#keys.endedLately(teamId, credentialId)) {
       link.close(this.#stopping ? CLOSING.stopping : CLOSING.revoked)
@@ -196,10 +202,7 @@ class AgentsHere implements Agents {
         return
       case 'attached':
         this.#hold(connection, outcome.former)
-        streams?.seated({
-          reported: (what) => this.#tasks?.reported(connection, what),
-          serveTaskStream: (stream) => this.#serveTaskStream(stream, connection),
-        })
+        streams.seated(connection)
         this.#tasks?.linked(connection)
         return
       default:
@@ -221,7 +224,7 @@ class AgentsHere implements Agents {
       },
       'agent.connected',
     )
-    void this.#watch(connection)
+    void link.goingAway.then((going) => this.#leaving(connection, going))
   }
 
   #serveTaskStream(stream: LinkStream, connection: AgentConnection): void {
@@ -229,12 +232,10 @@ class AgentsHere implements Agents {
     else stream.reset('unsupported')
   }
 
-  /** Follows a link to its end. Never rejects. */
-  async #watch(connection: AgentConnection): Promise<void> {
-    const going = await connection.link.goingAway
+  #leaving(connection: AgentConnection, going: CloseReason): void {
     connection.isDraining = true
     this.#tasks?.unlinked(connection, going)
-    this.#unseat(connection, await connection.link.closed)
+    void connection.link.closed.then((reason) => this.#unseat(connection, reason))
   }
 
   #unseat(connection: AgentConnection, reason: CloseReason): void {
@@ -306,15 +307,10 @@ class AgentsHere implements Agents {
   }
 }
 
-/** What a link under way keeps of its acceptance: nothing of the request, of which there were thousands. */
-interface Guest {
-  /** Set with the welcome; the link brings no stream before. */
-  streams: AgentStreams | undefined
-}
-
-function serveStreamsOf(guest: Guest): StreamHandler {
+/** A function of its own, so that what a link keeps of its acceptance is nothing of the request. */
+function serveIn(streams: AgentStreams): StreamHandler {
   return (stream) => {
-    guest.streams?.serve(stream)
+    streams.serve(stream)
     return undefined
   }
 }

@@ -6,7 +6,7 @@ export interface Inventory {
   readonly nodeClasses: ReadonlySet<string>
 }
 
-/** Puts the parts of an agent's inventory together. Bounded by `INVENTORY_LIMITS`, over all parts. */
+/** Puts the parts of one inventory of an agent together. Bounded by `INVENTORY_LIMITS`, over all parts. */
 export class InventoryParts {
   #models = new Set<string>()
   #nodeClasses = new Set<string>()
@@ -23,9 +23,7 @@ export class InventoryParts {
       throw new FieldError('an inventory', `of at most ${INVENTORY_LIMITS.names} names`)
     }
     if (line.part < line.parts) return undefined
-    const whole = { models: this.#models, nodeClasses: this.#nodeClasses }
-    this.#begin()
-    return whole
+    return { models: this.#models, nodeClasses: this.#nodeClasses }
   }
 
   #begin(): void {
