@@ -16,12 +16,12 @@ export class AgentSeat {
   readonly agentId: string
   /** By the name of the attempt (`attemptKey`). */
   readonly attempts = new Map<string, AttemptStream>()
-  /** Claimed and not yet sent. */
-  readonly reserved = new Set<string>()
+  /** Claimed and not yet sent. Made with the first claim: most of thousands of agents never have one. */
+  #reserved: Set<string> | undefined
   /** Slots that a claim under way is about to fill. */
   promisedSlots = 0
-  /** Attempts that the hello named and the agent has not attached yet. */
-  readonly expected = new Set<string>()
+  /** Attempts that the hello named and the agent has not attached yet, if there were any. */
+  #expected: { attempts: Set<string>; until: NodeJS.Timeout | undefined } | undefined
   /** False until it is known which attempts the agent came back with. */
   isReconciled = false
   /** It does not do what it is given: nothing more until then. Milliseconds since 1970, like all times here. */
@@ -46,22 +46,50 @@ export class AgentSeat {
   seated(connection: AgentConnection): void {
     this.#connection = connection
     this.isReconciled = false
-    this.expected.clear()
-    for (const { task_id: taskId, fence } of connection.record.hello.running_tasks) {
-      this.expected.add(attemptKey({ taskId, fence }))
-    }
+    this.#expectNothing()
+    const { running_tasks: running } = connection.record.hello
+    if (running.length === 0) return
+    const attempts = running.map(({ task_id: taskId, fence }) => attemptKey({ taskId, fence }))
+    this.#expected = { attempts: new Set(attempts), until: undefined }
+  }
+
+  /** Whatever its hello named and it has not attached after `ms` is expected no more, and `onOver` is told. */
+  expectFor(ms: number, onOver: () => void): void {
+    if (this.#expected === undefined) return
+    clearTimeout(this.#expected.until)
+    this.#expected.until = setTimeout(() => {
+      this.#expected = undefined
+      onOver()
+    }, ms)
+  }
+
+  /** An attempt was attached, or cannot be. */
+  expectNoMore(key: string): void {
+    this.#expected?.attempts.delete(key)
+  }
+
+  #expectNothing(): void {
+    clearTimeout(this.#expected?.until)
+    this.#expected = undefined
+  }
+
+  /** An attempt was claimed for it and will be sent. The returned function says that it was, or never will be. */
+  reserve(key: string): () => void {
+    this.#reserved ??= new Set()
+    const reserved = this.#reserved.add(key)
+    return () => reserved.delete(key)
   }
 
   /** A link takes no more streams; the agent may have another one already. */
   left(connection: AgentConnection): void {
     if (this.#connection !== connection) return
     this.#connection = undefined
-    this.expected.clear()
+    this.#expectNothing()
   }
 
   /** Nobody misses it when it is forgotten. */
   get isEmpty(): boolean {
-    const isIdle = this.attempts.size === 0 && this.reserved.size === 0 && this.promisedSlots === 0
+    const isIdle = this.attempts.size === 0 && !this.#reserved?.size && this.promisedSlots === 0
     return this.connection === undefined && isIdle
   }
 
@@ -69,9 +97,11 @@ export class AgentSeat {
   free(now: number): FreeAgent | undefined {
     if (this.connection === undefined || !this.isReconciled) return undefined
     if (now < this.stalledUntil || now < this.pausedUntil) return undefined
+    // Before the offer is made: an agent that is there for tunnels alone needs none.
+    if (!this.connection.record.tools.some(({ state }) => state === 'ready')) return undefined
     const freeSlots = this.#freeSlots(this.connection)
+    if (freeSlots <= 0) return undefined
     const offer = this.#offerOf(this.connection)
-    if (freeSlots <= 0 || offer.tools.size === 0) return undefined
     // Kept while it is the same, like the offer.
     if (this.#free?.freeSlots !== freeSlots || this.#free.labels !== offer.labels) this.#free = { ...offer, freeSlots }
     return this.#free
@@ -90,8 +120,10 @@ export class AgentSeat {
   }
 
   #freeSlots({ record }: AgentConnection): number {
-    const isQuiet = this.reserved.size === 0 && this.expected.size === 0
-    const taken = isQuiet ? this.attempts : new Set([...this.attempts.keys(), ...this.reserved, ...this.expected])
+    const reserved = this.#reserved
+    const expected = this.#expected?.attempts
+    const isQuiet = !reserved?.size && !expected?.size
+    const taken = isQuiet ? this.attempts : new Set([...this.attempts.keys(), ...(reserved ?? []), ...(expected ?? [])])
     return record.hello.gpu_capacity - taken.size - this.promisedSlots
   }
 

@@ -21,8 +21,7 @@ export class Assigner {
   async assign(task: ClaimedTask): Promise<void> {
     const { bus, seats } = this.#context
     const seat = seats.take(task.teamId, task.agentId)
-    const key = attemptKey(task)
-    seat.reserved.add(key)
+    const sent = seat.reserve(attemptKey(task))
     bus.publish('task.changed', { taskId: task.taskId })
     try {
       this.#send(seat, task, await this.#assignments.write(task))
@@ -31,7 +30,7 @@ export class Assigner {
       await declineAttempt(this.#context.store, task, { reason: 'invalid', message: error.message })
       bus.publish('task.changed', { taskId: task.taskId })
     } finally {
-      seat.reserved.delete(key)
+      sent()
       seats.leave(seat)
     }
   }

@@ -72,7 +72,7 @@ export class Attachments {
       throw error
     } finally {
       this.#opening.delete(stream)
-      seat.expected.delete(attemptKey(attempt))
+      seat.expectNoMore(attemptKey(attempt))
       this.#context.wake(teamId)
     }
   }

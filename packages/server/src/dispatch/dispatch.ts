@@ -254,11 +254,7 @@ class DispatchHere implements Dispatch {
     if (seat.connection !== agent) return
     const message = `${seat.agentId} was started anew and came back without it`
     for (const attempt of lost) giveUp(this.#context, attempt, { cause: 'agent_restarted', message })
-    const stopExpecting = setTimeout(() => {
-      seat.expected.clear()
-      this.wake(seat.teamId)
-    }, limits.expectMs)
-    void agent.link.goingAway.then(() => clearTimeout(stopExpecting))
+    seat.expectFor(limits.expectMs, () => this.wake(seat.teamId))
     seat.isReconciled = true
     await this.#offerAgain(seat)
   }
