@@ -96,18 +96,29 @@ export async function cancelTask(store: Store, teamId: string, taskId: string): 
   return known && applyChange(store, { taskId, change: { kind: 'cancel' } })
 }
 
+/** A team may have more tasks under way than changes may wait for the database. */
+const CANCELLED_AT_ONCE = 1_000
+
 /** Cancels everything a team has under way. Returns the attempts whose agents are to be told. */
 export async function cancelTeamTasks(store: Store, teamId: string): Promise<HeldAttempt[]> {
-  const rows = await Sql.db(store)
-    .selectFrom('task')
-    .select('id')
-    .where('team_id', '=', teamId)
-    .where('completed_at', 'is', null)
-    .execute()
-  const answers = await Promise.all(
-    rows.map(({ id }) => applyChange(store, { taskId: id, change: { kind: 'cancel' } })),
-  )
-  return answers.flatMap((answer) => (answer.kind === 'stored' && answer.ended !== undefined ? [answer.ended] : []))
+  const told: HeldAttempt[] = []
+  for (let last: string | undefined = ''; last !== undefined; ) {
+    const rows = await Sql.db(store)
+      .selectFrom('task')
+      .select('id')
+      .where('team_id', '=', teamId)
+      .where('completed_at', 'is', null)
+      .where('id', '>', last)
+      .orderBy('id')
+      .limit(CANCELLED_AT_ONCE)
+      .execute()
+    const answers = await Promise.all(
+      rows.map(({ id }) => applyChange(store, { taskId: id, change: { kind: 'cancel' } })),
+    )
+    for (const answer of answers) if (answer.kind === 'stored' && answer.ended) told.push(answer.ended)
+    last = rows.at(-1)?.id
+  }
+  return told
 }
 
 /** The priority is always in this range. Said, it makes `task_lane` look better to SQLite than the index of the team. */

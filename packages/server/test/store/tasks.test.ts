@@ -342,6 +342,15 @@ onBothEngines('cancelling', ({ emptyStore }) => {
     expect(await cancelTeamTasks(store, TEAM)).toHaveLength(1)
     expect(await countTasks(store, TEAM, { status: 'cancelled' })).toBe(4)
   })
+
+  test('ends with its team, however many there are of it', async () => {
+    const store = await emptyStore()
+    await teamWithWorkflow(store)
+    await Promise.all(Array.from({ length: 2_100 }, () => submitted(store)))
+    await claimOne(store)
+    expect(await cancelTeamTasks(store, TEAM)).toHaveLength(1)
+    expect(await countTasks(store, TEAM, { status: 'cancelled' })).toBe(2_100)
+  })
 })
 
 onBothEngines('a list', ({ emptyStore }) => {
