@@ -1,8 +1,9 @@
 import type { IncomingMessage } from 'node:http'
-import { ApiError, type CallerKind, Id, invalidRequest, type RouteSpec } from '@cyberun/api'
+import { ApiError, type CallerKind, Id, invalidRequest, type RouteName, type RouteSpec } from '@cyberun/api'
 import type { Actor, Caller, Identity } from '../identity/identity.ts'
 import { atLeast } from '../model/roles.ts'
 import { headerOf } from './request.ts'
+import type { RouteEntry } from './route-entries.ts'
 
 /** Who a call comes from, as far as its route asks. */
 export interface Admitted {
@@ -33,6 +34,26 @@ export async function admit(
     throw new ApiError('forbidden', `This needs the role ${spec.role} in the team; yours is ${role}.`)
   }
   return { caller, actor: { userId: caller.userId, teamId, role } }
+}
+
+/** Calls that one statement does, which looks whether the key that makes them still is what it was. */
+const RECALLABLE: ReadonlySet<RouteName> = new Set(['POST /r/workflows/{id}/run', 'POST /r/workflows/slug/{slug}/run'])
+
+/**
+ * Lets one of these calls in by what is remembered of its key, without asking the store. Undefined for any other call, and
+ * where nothing good is remembered. A call that is refused after this is to be admitted anew, by `admit`.
+ */
+export function admitRecalled(
+  { name, spec }: RouteEntry,
+  request: IncomingMessage,
+  identity: Pick<Identity, 'recall'>,
+): Admitted | undefined {
+  // A key for repeated submissions is answered by what was stored with it, before anything else is looked at.
+  if (!RECALLABLE.has(name) || headerOf(request, 'idempotency-key') !== undefined) return undefined
+  const caller = identity.recall(bearerOf(request))
+  if (caller?.role === undefined || !spec.callers.includes(callerKind(caller))) return undefined
+  const { userId, teamId, role } = caller
+  return spec.role && atLeast(role, spec.role) ? { caller, actor: { userId, teamId, role } } : undefined
 }
 
 function bearerOf(request: IncomingMessage): string {

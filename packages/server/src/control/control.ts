@@ -9,7 +9,7 @@ import type { Bus } from '../bus.ts'
 import { LiveCalls } from '../identity/live-calls.ts'
 import type { EventFeed } from '../tasks/task-feed.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
-import { type Admitted, admit } from './admit.ts'
+import { type Admitted, admit, admitRecalled } from './admit.ts'
 import { limitBodyTime } from './body-time.ts'
 import { watchCall } from './call-end.ts'
 import { docsPage } from './docs-page.ts'
@@ -23,7 +23,7 @@ import { frontPage, pairPage } from './pages.ts'
 import type { TerminalsPort } from './ports.ts'
 import { beginResponse, createHeaderCheck } from './prologue.ts'
 import { renderError, toApiError, writeAnswer, writeError, writeRawError } from './render.ts'
-import { parseRequest } from './request.ts'
+import { type ParsedRequest, parseRequest } from './request.ts'
 import { methodsByPath, type RouteEntry, routeEntries } from './route-entries.ts'
 
 export interface ControlOptions extends Omit<HandlerParts, 'verificationUri'> {
@@ -199,11 +199,17 @@ async function serveCall(
   let response: Response
   try {
     const address = options.visitorAddress.of(incoming)
-    admitted = await admit(entry.spec, incoming, address, options.identity)
-    const parsed = await parseRequest(entry.spec, incoming, c.req.param())
-    const answer = await handler({ ...parsed, ...admitted, address, signal: end.signal })
+    let parsing: Promise<ParsedRequest> | undefined
+    const handle = async (by: Admitted) => {
+      admitted = by
+      parsing ??= parseRequest(entry.spec, incoming, c.req.param())
+      return { by, answer: await handler({ ...(await parsing), ...by, address, signal: end.signal }) }
+    }
+    const admitAndHandle = async () => handle(await admit(entry.spec, incoming, address, options.identity))
+    const recalled = admitRecalled(entry, incoming, options.identity)
+    const { by, answer } = await (recalled ? handle(recalled).catch(unlessRefused(admitAndHandle)) : admitAndHandle())
     response = entry.spec.eventStream
-      ? await streamEvents(options, entry, c, admitted, answer as EventFeed | undefined)
+      ? await streamEvents(options, entry, c, by, answer as EventFeed | undefined)
       : sendAnswer(c, entry, answer)
   } catch (error) {
     // With nobody left to answer, whatever stopped the call is no failure.
@@ -225,6 +231,14 @@ async function serveCall(
     'api.called',
   )
   return response
+}
+
+/** For a call admitted by memory: what is refused to it may be its caller's memory at fault, and nothing was done yet. */
+function unlessRefused<T>(anew: () => Promise<T>): (error: unknown) => Promise<T> {
+  return (error) => {
+    if (error instanceof ApiError && error.code !== 'unavailable') return anew()
+    throw error
+  }
 }
 
 function sendAnswer(c: CallContext, { spec }: RouteEntry, answer: unknown): Response {

@@ -71,8 +71,8 @@ function asShownTo(caller: Caller, workflow: Awaited<ReturnType<Workflows['get']
   return rest
 }
 
-function submitterOf(caller: Caller, { userId, teamId }: Actor): Submitter {
-  return caller.kind === 'user'
-    ? { userId, teamId, source: 'jwt', familyId: caller.familyId }
-    : { userId, teamId, source: 'api_key', credentialId: caller.credentialId }
+function submitterOf(caller: Caller, { userId, teamId, role }: Actor): Submitter {
+  if (caller.kind === 'user') return { userId, teamId, source: 'jwt', familyId: caller.familyId }
+  const { credentialId, isRecalled } = caller
+  return { userId, teamId, source: 'api_key', credentialId, ...(isRecalled && { recalledRole: role }) }
 }

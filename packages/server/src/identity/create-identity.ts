@@ -64,6 +64,7 @@ export async function createIdentity(options: IdentityOptions): Promise<Identity
       failuresByAddress.take(addressKey(address))
       throw new ApiError('unauthenticated', 'The key or token is missing, wrong, expired or revoked.')
     },
+    recall: (bearer) => (parseKey(bearer) === undefined ? undefined : credentials.recall(bearer)),
     roleIn: (userId, teamId) => roleOf(store, teamId, userId),
 
     login: (emailAddress, userPassword, address) => signIns.login(emailAddress, userPassword, address),

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { ApiError, type CredentialKind, type PageQuery } from '@cyberun/api'
 import { formatKey, KEY_RANDOM_BYTES, type KeyKind } from '@cyberun/protocol'
+import { LRUCache } from 'lru-cache'
 import { uuidv7 } from 'uuidv7'
 import { mayRevoke } from '../model/roles.ts'
 import {
@@ -15,13 +16,15 @@ import {
 } from '../store/credentials.ts'
 import type { Sql } from '../store/handle.ts'
 import { audit, type Context, notFound, publishEnded } from './context.ts'
-import type { Actor, Caller, Credential, Listed, NewCredential } from './identity.ts'
+import type { Actor, Credential, KeyCaller, Listed, NewCredential } from './identity.ts'
 import { hashSecret } from './secrets.ts'
 
 const DAY_MS = 24 * 3600 * 1000
 /** `last_used_at` is exact to this: a write a call would cost more than the call. */
 const TOUCH_MS = 60_000
 const PREFIX_CHARACTERS = 12
+/** Keys remembered at most. */
+const MAX_REMEMBERED = 1_000
 
 const KEY_KIND: Record<CredentialKind, KeyKind> = { integration: 'sk', device: 'dk', agent: 'ak' }
 
@@ -38,6 +41,8 @@ export interface CredentialRequest {
 /** Keys: made, listed, recognised, revoked. */
 export class Credentials {
   readonly #context: Context
+  /** By their hash. */
+  readonly #remembered = new LRUCache<string, { caller: KeyCaller; until: number }>({ max: MAX_REMEMBERED })
 
   constructor(context: Context) {
     this.#context = context
@@ -101,14 +106,26 @@ export class Credentials {
   }
 
   /** Whose key this is, if it is good now. `rawKey` is well-formed. */
-  async callerOf(rawKey: string): Promise<Caller | undefined> {
+  async callerOf(rawKey: string): Promise<KeyCaller | undefined> {
     const { store, now } = this.#context
-    const credential = await findCredentialByHash(store, hashSecret(rawKey))
+    const keyHash = hashSecret(rawKey)
+    const credential = await findCredentialByHash(store, keyHash)
     if (credential === undefined || statusOf(credential, now()) !== 'active') return undefined
-    const { id: credentialId, kind, userId, teamId, role, lastUsedAt } = credential
+    const { id: credentialId, kind, userId, teamId, role, lastUsedAt, expiresAt } = credential
     const stale = now() - TOUCH_MS
-    if (lastUsedAt === null || lastUsedAt <= stale) await touchCredential(store, credentialId, now(), stale)
-    return { kind, userId, teamId, credentialId, role }
+    const isStale = lastUsedAt === null || lastUsedAt <= stale
+    if (isStale) await touchCredential(store, credentialId, now(), stale)
+    const caller = { kind, userId, teamId, credentialId, role }
+    // Until its use must be noted again, or its time is up.
+    const until = Math.min((isStale ? now() : lastUsedAt) + TOUCH_MS, expiresAt ?? Number.POSITIVE_INFINITY)
+    this.#remembered.set(keyHash, { caller: { ...caller, isRecalled: true }, until })
+    return caller
+  }
+
+  /** What `callerOf` said of the key within the last minute. */
+  recall(rawKey: string): KeyCaller | undefined {
+    const remembered = this.#remembered.get(hashSecret(rawKey))
+    return remembered && remembered.until > this.#context.now() ? remembered.caller : undefined
   }
 }
 

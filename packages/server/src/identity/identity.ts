@@ -3,16 +3,19 @@ import type { GivenRole } from '../model/roles.ts'
 import type { AuditRecord } from '../store/audit.ts'
 
 /** Who a bearer secret belongs to. Read from the store at every call, so a revoked one is refused at once. */
-export type Caller =
-  | { kind: 'user'; userId: string; familyId: string }
-  | {
-      kind: CredentialKind
-      userId: string
-      teamId: string
-      credentialId: string
-      /** In that team, when the key was read; undefined for somebody who has left it. */
-      role: Role | undefined
-    }
+export type Caller = { kind: 'user'; userId: string; familyId: string } | KeyCaller
+
+/** The holder of a key. */
+export interface KeyCaller {
+  kind: CredentialKind
+  userId: string
+  teamId: string
+  credentialId: string
+  /** In that team, when the key was read; undefined for somebody who has left it. */
+  role: Role | undefined
+  /** As an earlier call read it: whoever acts on it has the store look whether the key still is so (decision 58). */
+  isRecalled?: true
+}
 
 /** Somebody acting in a team, with the role they have there now. */
 export interface Actor {
@@ -119,6 +122,8 @@ export interface Identity {
    * What is right is never refused: guessing 256 bits is hopeless, and others may share the address.
    */
   authenticate(bearer: string, address: string): Promise<Caller>
+  /** Whose key this was within the last minute, without asking the store: it may have been revoked since. */
+  recall(bearer: string): KeyCaller | undefined
   /** The role somebody has in a team now; undefined for a stranger and for a team that does not exist. */
   roleIn(userId: string, teamId: string): Promise<Role | undefined>
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { ToolType, TunnelProtocol } from '@cyberun/api'
+import type { Role, ToolType, TunnelProtocol } from '@cyberun/api'
 import type { JsonObject } from '@cyberun/protocol'
 import { type RawBuilder, sql as raw } from 'kysely'
 import type { StoredEvent } from '../model/attempt.ts'
@@ -41,6 +41,8 @@ export interface NewTask {
    * and version. Not for one with an idempotency key, which would be taken for nothing.
    */
   isFromMemory?: boolean | undefined
+  /** Its key was read for an earlier call: it is stored only while the key is not revoked and its holder has this role. */
+  recalledKey?: { credentialId: string; role: Role } | undefined
   /** For a run with a service: what its tunnel stands on. */
   exposure?: { protocol: TunnelProtocol; credentialId: string | null; familyId: string | null } | undefined
 }
@@ -63,7 +65,7 @@ export type Submission =
   | { kind: 'replayed'; taskId: string }
   /** The key was used for something else. */
   | { kind: 'conflict' }
-  /** What was remembered of its workflow is out of date: nothing is stored. */
+  /** What was remembered of its workflow or key is out of date: nothing is stored. */
   | { kind: 'outdated' }
 
 /**
@@ -218,7 +220,8 @@ function insertingStatement(engine: Engine, rows: readonly ReturnType<typeof row
         case when ${firstWaiting(raw`cast(submitted.value ->> 'team_id' as text)`)} is null
           then submitted.value -> 'placement' end as placement
       from ${jsonRows(engine, rows)} as submitted
-      where submitted.value -> 'is_from_memory' is null or (${raw.raw(IS_WORKFLOW_CURRENT)})
+      where (submitted.value -> 'is_from_memory' is null or (${raw.raw(IS_WORKFLOW_CURRENT)}))
+        and (submitted.value -> 'recalled_role' is null or (${raw.raw(IS_KEY_CURRENT)}))
     )`
   return { made, insertRows: raw.raw(INSERT_ROWS) }
 }
@@ -248,6 +251,8 @@ function rowOf(task: NewTask) {
     // Left out of the JSON when there is none.
     placement: task.placement && placementRow(task.placement),
     is_from_memory: task.isFromMemory || undefined,
+    credential_id: task.recalledKey?.credentialId,
+    recalled_role: task.recalledKey?.role,
   }
 }
 
@@ -291,6 +296,13 @@ const IS_WORKFLOW_CURRENT = `
     and workflow.workflow_slug = ${text('workflow_slug', 'submitted')}
     and workflow.workflow_status = 'active' and workflow.deleted_at is null
   from workflow where workflow.id = ${text('workflow_id', 'submitted')}`
+
+/** Whether the key of `submitted` is not revoked and its holder still has the role; when it expires its memory knows. */
+const IS_KEY_CURRENT = `
+  select credential.revoked_at is null and membership.role = ${text('recalled_role', 'submitted')}
+  from credential join membership
+    on membership.team_id = credential.team_id and membership.user_id = credential.user_id
+  where credential.id = ${text('credential_id', 'submitted')}`
 
 /** From `made`. One text, because Kysely walks through every piece of a statement at every call. */
 const INSERT_ROWS = `

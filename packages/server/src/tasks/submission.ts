@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { ApiError, type ErrorDetail, type RunBody, refuseFaults, type TaskView } from '@cyberun/api'
+import { ApiError, type ErrorDetail, type Role, type RunBody, refuseFaults, type TaskView } from '@cyberun/api'
 import { nodeClassesOf } from '../model/graph.ts'
 import { checkParameters } from '../model/parameters.ts'
 import type { Requirements } from '../model/requirements.ts'
@@ -17,6 +17,8 @@ export interface Submitter {
   /** The key it is submitted with, or the sign-in: the tunnel of a run with a service ends with it. */
   credentialId?: string
   familyId?: string
+  /** The role by which the key was let in from memory: the run is stored only while the key is good and has it. */
+  recalledRole?: Role
 }
 
 export interface SubmissionContext {
@@ -35,7 +37,8 @@ const SECOND_MS = 1000
 
 /**
  * Accepts a run: it is on disk when this resolves, or nothing of it is. Throws `ApiError`: `not_found`,
- * `workflow_disabled`, `invalid_request` with a detail for each fault, `idempotency_mismatch`.
+ * `workflow_disabled`, `invalid_request` with a detail for each fault, `idempotency_mismatch`; `unauthenticated` for a key
+ * that is not as it is remembered (`recalledRole`).
  */
 export async function submitRun(
   context: SubmissionContext,
@@ -86,6 +89,8 @@ async function submitRead(
   refuseFaults(faults)
   const submitted = await context.accept({ ...task, idempotency })
   if ('taskId' in submitted) return submitted
+  // The workflow was read for this one: it is the key.
+  if (submitted.kind === 'outdated') throw new ApiError('unauthenticated', 'The key is no longer what it was.')
   throw mismatch()
 }
 
@@ -117,7 +122,7 @@ function unknownWorkflow(name: WorkflowName): string {
 /** Checks the run against the workflow and its parameters against each other; the task is worth nothing with a fault. */
 async function checkRun(
   { store, now, newId }: SubmissionContext,
-  { userId, teamId, source, credentialId, familyId }: Submitter,
+  { userId, teamId, source, credentialId, familyId, recalledRole }: Submitter,
   workflow: WorkflowRecord,
   run: RunBody,
 ): Promise<{ task: NewTask; faults: ErrorDetail[] }> {
@@ -152,6 +157,7 @@ async function checkRun(
     taskTimeoutMs: definition.task_timeout * SECOND_MS,
     resumeWindowMs: definition.resume_window * SECOND_MS,
     maxRetries: definition.max_retries,
+    ...(credentialId !== undefined && recalledRole && { recalledKey: { credentialId, role: recalledRole } }),
     ...(definition.expose && {
       exposure: {
         protocol: definition.expose.protocol,

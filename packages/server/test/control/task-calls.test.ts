@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ECHO_WORKFLOW } from './task-requests.ts'
 import { type Team, type TeamWorld, teamWorld } from './team-world.ts'
 
@@ -122,6 +122,47 @@ test.each([
   const { status, body: answer } = await call('POST', '/workflows/import', body, asOwner())
   expect(status).toBe(400)
   expect(answer['details']).toEqual([expect.objectContaining({ path })])
+})
+
+describe('what became of a key since its last run counts for the next one', () => {
+  test.each([
+    ['it was revoked', (own: Team, id: string) => world.identity.revokeCredential(own.actor('owner'), id), 401],
+    ['its holder left', (own: Team) => world.identity.removeMember(own.actor('owner'), member()), 401],
+    [
+      'its holder may only look',
+      (own: Team) => world.identity.updateMember(own.actor('owner'), member(), 'viewer'),
+      403,
+    ],
+    ['the team is gone', (own: Team) => world.identity.deleteTeam(own.actor('owner')), 401],
+  ] as const)('%s', async (_, change, status) => {
+    const own = await world.newTeam()
+    const made = { kind: 'integration', displayName: 'x' } as const
+    const { id, rawKey } = await world.identity.createCredential(own.actor('member'), made)
+    const submit = async (body: object, headers = {}) =>
+      (await run(body, { authorization: `Bearer ${rawKey}`, ...headers })).status
+    expect(await submit({})).toBe(202)
+    expect(world.identity.recall(rawKey)).toBeDefined()
+    const stored = () => world.tasks.list(own.id, { current_page: 1, per_page: 1 })
+    const before = (await stored()).page_meta.total_count
+    await change(own, id)
+    // Nor does it learn what would be wrong with a run, or what there is to run.
+    const refused = [{}, { parameters: { wrd: 'x' } }, '{']
+    expect(await Promise.all(refused.map((body) => submit(body as object)))).toEqual([status, status, status])
+    expect(await submit({}, { 'idempotency-key': 'again' })).toBe(status)
+    expect((await stored()).page_meta.total_count).toBeLessThanOrEqual(before)
+  })
+
+  test('a holder with more rights than before keeps working', async () => {
+    const own = await world.newTeam()
+    const made = { kind: 'integration', displayName: 'x' } as const
+    const { rawKey } = await world.identity.createCredential(own.actor('member'), made)
+    const submit = async () => (await run({}, { authorization: `Bearer ${rawKey}` })).status
+    expect(await submit()).toBe(202)
+    await world.identity.updateMember(own.actor('owner'), member(), 'admin')
+    expect([await submit(), await submit()]).toEqual([202, 202])
+  })
+
+  const member = () => world.people.member.id
 })
 
 test('a head asked for alone is not the stream', async () => {

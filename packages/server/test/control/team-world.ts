@@ -49,6 +49,7 @@ export interface Team {
 export interface TeamWorld {
   control: Control
   identity: Identity
+  tasks: Tasks
   people: Record<Role | 'stranger', Person>
   /** The bus says so: ids of credentials that were revoked. */
   revoked: string[]
@@ -180,6 +181,7 @@ export async function teamWorld(): Promise<TeamWorld> {
   return {
     control,
     identity,
+    tasks,
     people,
     revoked,
     lines,

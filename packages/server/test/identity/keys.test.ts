@@ -62,6 +62,32 @@ onBothEngines('keys', ({ emptyStore }) => {
     expect(await lastUsed()).toBe(now())
   })
 
+  test('are recalled without the store until their use is noted again or their time is up', async () => {
+    const { identity, another, team, pass } = await identityWorld(await emptyStore())
+    const { member } = await team('one')
+    const request = { kind: 'integration', displayName: 'ci', expiresInDays: 1 } as const
+    const { id, rawKey } = await identity.createCredential(member, request)
+    const recalled = () => identity.recall(rawKey)
+    expect(recalled()).toBeUndefined()
+    const caller = await identity.authenticate(rawKey, ADDRESS)
+    expect(recalled()).toEqual({ ...caller, isRecalled: true })
+    pass(59 * SECOND)
+    // A second reading lets it be recalled no longer: its use is still that of a minute ago.
+    await identity.authenticate(rawKey, ADDRESS)
+    expect(recalled()).toBeDefined()
+    pass(SECOND)
+    expect(recalled()).toBeUndefined()
+    pass(DAY - 90 * SECOND)
+    await identity.authenticate(rawKey, ADDRESS)
+    pass(30 * SECOND - 1)
+    await (await another()).revokeCredential(member, id)
+    expect(recalled()).toBeDefined()
+    pass(1)
+    expect(recalled()).toBeUndefined()
+    expect(await refusalCode(identity.authenticate(rawKey, ADDRESS))).toBe('unauthenticated')
+    expect([recalled(), identity.recall('sk-nobody'), identity.recall('')]).toEqual([undefined, undefined, undefined])
+  })
+
   test('are listed by kind and page, newest first, without the secret', async () => {
     const { identity, team } = await identityWorld(await emptyStore())
     const { member } = await team('one')

@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto'
+import type { Role } from '@cyberun/api'
 import type { FreeAgent } from '../../src/model/fairness.ts'
 import type { Requirements } from '../../src/model/requirements.ts'
 import { type ClaimedTask, type ClaimOrder, claimTasks, type Takers } from '../../src/store/claims.ts'
+import { insertCredential } from '../../src/store/credentials.ts'
 import type { Store } from '../../src/store/store.ts'
 import { type NewTask, submitTask } from '../../src/store/submissions.ts'
-import { insertTeam } from '../../src/store/teams.ts'
+import { insertMember, insertTeam } from '../../src/store/teams.ts'
+import { insertUser } from '../../src/store/users.ts'
 import { importWorkflow, type WorkflowDefinition } from '../../src/store/workflows.ts'
 
 export const TEAM = 'team-1'
@@ -35,6 +38,17 @@ export async function teamWithWorkflow(store: Store, teamId = TEAM): Promise<voi
   await importWorkflow(store, {
     ...{ id, teamId, slug: 'echo', definition: definition(), status: 'active', userId: 'ada', at: 1 },
   })
+}
+
+/** The id of a key of somebody new, who has this role in the team; without one, who is not in it. */
+export async function newKey(store: Store, role?: Role): Promise<string> {
+  const id = randomUUID()
+  const names = { firstName: '', lastName: '', displayName: 'Grace' }
+  await insertUser(store, { id, emailAddress: `${id}@example.org`, ...names, passwordHash: '', createdAt: 1 })
+  if (role !== undefined) await insertMember(store, { teamId: TEAM, userId: id, role, joinedAt: 1 })
+  const key = { keyPrefix: 'sk-', keyHash: id, companionId: null, createdAt: 1, expiresAt: null }
+  await insertCredential(store, { id, teamId: TEAM, userId: id, kind: 'integration', displayName: 'ci', ...key })
+  return id
 }
 
 export const needs = (changes: Partial<Requirements> = {}): Requirements => ({

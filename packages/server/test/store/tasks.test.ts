@@ -1,4 +1,4 @@
-import type { TaskStatus } from '@cyberun/api'
+import type { Role, TaskStatus } from '@cyberun/api'
 import { expect, test } from 'vitest'
 import type { Attempt } from '../../src/model/attempt.ts'
 import {
@@ -13,6 +13,7 @@ import {
   settleAttempt,
   sweepExpired,
 } from '../../src/store/attempts.ts'
+import { revokeCredential } from '../../src/store/credentials.ts'
 import { Sql } from '../../src/store/handle.ts'
 import { queuePositions } from '../../src/store/queue-positions.ts'
 import type { Store } from '../../src/store/store.ts'
@@ -36,6 +37,7 @@ import {
   freeAgent,
   GATEWAY,
   needs,
+  newKey,
   newTask,
   submitted,
   TEAM,
@@ -134,6 +136,31 @@ onBothEngines('submitting', ({ emptyStore }) => {
     expect(await submitAll([newTask({ isFromMemory })])).toEqual(['outdated'])
     expect(await countTasks(store, TEAM, {})).toBe(1)
     expect(await kinds(store, current.id)).toEqual(['pending'])
+  })
+
+  test('one whose key is not what was remembered is not stored, and those that came with it are', async () => {
+    const store = await emptyStore()
+    await teamWithWorkflow(store)
+    const [good, revoked, homeless] = [
+      await newKey(store, 'member'),
+      await newKey(store, 'member'),
+      await newKey(store),
+    ]
+    await revokeCredential(store, revoked, 5)
+    const withKey = (credentialId: string, role: Role = 'member', changes: Partial<NewTask> = {}) =>
+      newTask({ recalledKey: { credentialId, role }, ...changes })
+    const outcomes = [
+      [withKey(good), 'accepted'],
+      [withKey(good, 'admin'), 'outdated'],
+      [withKey(revoked, 'member', { fileKeys: ['file'] }), 'outdated'],
+      [withKey(homeless), 'outdated'],
+      [withKey('none'), 'outdated'],
+      [withKey(good, 'member', { isFromMemory: true, workflowVersion: 7 }), 'outdated'],
+      [withKey(good, 'member', { isFromMemory: true }), 'accepted'],
+    ] as const
+    const answers = await Promise.all(outcomes.map(async ([task]) => (await submitTask(store, task)).kind))
+    expect(answers).toEqual(outcomes.map(([, expected]) => expected))
+    expect(await countTasks(store, TEAM, {})).toBe(2)
   })
 
   test('one that cannot be written harms no other that came with it', async () => {
