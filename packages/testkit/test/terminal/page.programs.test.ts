@@ -91,13 +91,16 @@ describe.skipIf(lacksPrograms('chromium', 'python3'))('the terminal page in a br
     )
   /** All lines from the one that is `first`, of which the page shows a screen at a time. */
   async function scrolledBack(page: Page, first: string): Promise<string[]> {
-    let shown = await screenOf(page)
-    const lines = shown.split('\n')
+    const lines = (await screenOf(page)).split('\n')
     while (lines[0] !== first) {
       await page.keyboard.press('Shift+PageUp')
-      await expect.poll(() => screenOf(page), WAIT).not.toBe(shown)
-      shown = await screenOf(page)
-      const above = shown.split('\n')
+      let above: string[] = []
+      // A page overlaps the next by a line. That something else changed on the screen says nothing of the key.
+      const overlap = async () => {
+        above = (await screenOf(page)).split('\n')
+        return above.indexOf(lines[0] ?? '')
+      }
+      await expect.poll(overlap, WAIT).toBeGreaterThan(0)
       lines.unshift(...above.slice(0, above.indexOf(lines[0] ?? '')))
     }
     return lines
