@@ -51,8 +51,8 @@ export async function bulkSection(parts: Parts, plan: { rounds: number; bulk: Bu
     method: [
       'D is download, U upload, the number how many connections at once, counted at the receiver. `haproxy` is two of them',
       'in a chain, `ssh` is `ssh -R`, `tunnel` a tcp session used through its WebSocket relay, `http tunnel` an upgraded',
-      'connection through an http session; server, agent, service and clients are processes of their own. The client reads',
-      'into a buffer that it uses again, the service as Node reads by itself, so that `direct` is faster down than up. Ratios are',
+      'connection through an http session; server, agent, service and clients are processes of their own. Client and service',
+      'each read into one buffer of 64 KiB, so that they take little of what is measured, and the same both ways. Ratios are',
       `medians of the ratios of ${plan.rounds} rounds of ${plan.bulk.windowMs} ms windows; CPU is user and system time per 1e9 bytes.`,
     ].join('\n'),
     rows,

@@ -6,6 +6,7 @@ import { type BulkWindow, bulkSection } from './bulk.ts'
 import { type Contenders, startContenders } from './contenders.ts'
 import { type DispatchPlan, dispatchSection } from './dispatch.ts'
 import { echoSection } from './echo.ts'
+import { pollBeforeHalting } from './halting.ts'
 import { inspectorSection } from './inspector.ts'
 import { isolationSection } from './isolation.ts'
 import { memorySection } from './memory.ts'
@@ -86,6 +87,7 @@ async function main(): Promise<void> {
     process.exitCode = exitCode
     return
   }
+  pollBeforeHalting()
 
   const start = { date: new Date(), loadAverage: loadavg()[0] ?? 0 }
   const directory = mkdtempSync(join(tmpdir(), 'cyberun-bench-'))

@@ -1,4 +1,5 @@
 import { cpus, release, totalmem } from 'node:os'
+import { haltPollNs } from './halting.ts'
 import { congestionControl } from './unpaced.ts'
 
 /** One line of the table: what was measured and, when it is a gate, what it has to reach. */
@@ -61,7 +62,12 @@ export function renderPage(sections: readonly Section[], start: RunStart): strin
 
 function machine(): string {
   const memory = Math.round(totalmem() / 1024 ** 3)
-  return `${cpus().length} × ${cpus()[0]?.model.trim()}, ${memory} GiB, Linux ${release()}, Node ${process.version}, loopback under ${congestionControl()}`
+  const pollNs = haltPollNs()
+  return [
+    `${cpus().length} × ${cpus()[0]?.model.trim()}, ${memory} GiB, Linux ${release()}, Node ${process.version}`,
+    `loopback under ${congestionControl()}`,
+    ...(pollNs === undefined ? [] : [`idle cores poll ${pollNs / 1000} µs before they halt`]),
+  ].join(', ')
 }
 
 function number(value: number): string {

@@ -1,7 +1,7 @@
 export type { Chunk, LinkStream, StreamEvents, StreamHandler } from '@cyberun/protocol'
 export { AcceptError, type AcceptLinkOptions, acceptLink } from './accept-link.ts'
 export { type AcceptWebsocketOptions, acceptWebSocket } from './accept-websocket.ts'
-export { tryAdoption } from './adopt.ts'
+export { adoptSocket, tryAdoption } from './adopt.ts'
 export { type ByteEnd, type RelayOptions, type RelayResult, relay } from './byte-end.ts'
 export type { ByteSocket } from './byte-socket.ts'
 export { type DialLinkOptions, dialLink } from './dial-link.ts'

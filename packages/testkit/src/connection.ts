@@ -12,6 +12,9 @@ export type Route =
 export const ERRAND = { download: 'D', upload: 'U', echo: 'E' } as const
 export type Errand = keyof typeof ERRAND
 
+/** What both ends of a bulk transfer read into: as much as Node reads at once by itself, but the same bytes each time. */
+export const BULK_BUFFER_BYTES = 64 * 1024
+
 export interface ConnectionOptions {
   errand: Errand
   /** Size of the read buffer, which is used again for each read. */

@@ -1,5 +1,5 @@
 import { answerParent } from '../child.ts'
-import { Connection, type Errand, type Route, SHORT_HEADER_BYTES } from '../connection.ts'
+import { BULK_BUFFER_BYTES, Connection, type Errand, type Route, SHORT_HEADER_BYTES } from '../connection.ts'
 
 /** The clients, in their own process: bulk both ways, echo, readers that stopped, connections that only stay open. */
 export interface LoadVerbs {
@@ -17,7 +17,6 @@ export interface LoadVerbs {
   echo(order: { route: Route; times: number }): Promise<number[]>
 }
 
-const BULK_BUFFER_BYTES = 256 * 1024
 const SMALL_BUFFER_BYTES = 1024
 const CHUNK = Buffer.alloc(256 * 1024, 'cyberun ')
 

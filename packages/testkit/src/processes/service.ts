@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { adoptSocket, tryAdoption } from '@cyberun/link'
 import { answerParent } from '../child.ts'
-import { ERRAND } from '../connection.ts'
+import { BULK_BUFFER_BYTES, ERRAND } from '../connection.ts'
 
 /**
  * The service behind the tunnel, in its own process. A connection's first byte is its errand: download, upload, echo,
@@ -30,11 +31,15 @@ let receivedBytes = 0
 const sockets = new Set<Socket>()
 
 const server = createServer({ noDelay: true }, (socket) => {
+  track(socket)
+  socket.once('data', (bytes) => begin(socket, bytes))
+})
+
+function track(socket: Socket): void {
   sockets.add(socket)
   socket.on('close', () => sockets.delete(socket))
   socket.on('error', () => socket.destroy())
-  socket.once('data', (bytes) => begin(socket, bytes))
-})
+}
 
 function begin(socket: Socket, bytes: Buffer): void {
   const rest = bytes.subarray(1)
@@ -45,9 +50,7 @@ function begin(socket: Socket, bytes: Buffer): void {
       return
     case ERRAND.upload:
       receivedBytes += rest.length
-      socket.on('data', (more) => {
-        receivedBytes += more.length
-      })
+      sink(socket)
       return
     case ERRAND.echo:
       if (rest.length > 0) socket.write(rest)
@@ -59,6 +62,22 @@ function begin(socket: Socket, bytes: Buffer): void {
     default:
       socket.destroy()
   }
+}
+
+/** Takes what comes in the way the clients do, so that neither direction of a bulk transfer is the dearer one for its ends. */
+function sink(socket: Socket): void {
+  const adopted = adoptSocket(socket, {
+    buffer: Buffer.allocUnsafe(BULK_BUFFER_BYTES),
+    callback(count) {
+      receivedBytes += count
+      return true
+    },
+  })
+  if (!adopted) throw new Error('an accepted socket cannot be read into a buffer of ours on this version of Node')
+  sockets.delete(socket)
+  track(adopted)
+  adopted.on('end', () => adopted.destroy())
+  adopted.resume()
 }
 
 function pour(socket: Socket): void {
@@ -95,6 +114,7 @@ function answerRequests(socket: Socket, first: Buffer): void {
 
 answerParent<ServiceVerbs>({
   async listen() {
+    await tryAdoption()
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
     return { port: (server.address() as AddressInfo).port }
