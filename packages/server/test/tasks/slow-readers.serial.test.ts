@@ -72,7 +72,8 @@ test('readers that take nothing cost a piece each, and nobody else waits for the
   const response = await fetch(`${control.url}${path}`, { headers })
   expect(await countEvents(response)).toEqual({ log: LINES, status: 3, completed: 1 })
   expect(world.tasks.feedCount).toBe(READERS)
-  const grownBy = bytesInUse() - before
-  console.info(`${READERS} readers that stopped: ${Math.round(grownBy / 1024 / READERS)} KiB each`)
-  expect(grownBy).toBeLessThan(READERS * BYTES_PER_READER)
+  // Some are still being sent what their sockets take, and then hold a page of the store as well.
+  const bytesEach = () => (bytesInUse() - before) / READERS
+  await expect.poll(bytesEach, { timeout: 20_000 }).toBeLessThan(BYTES_PER_READER)
+  console.info(`${READERS} readers that stopped: ${Math.round(bytesEach() / 1024)} KiB each`)
 }, 60_000)
