@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { ApiError, type CallerKind, Id, invalidRequest, type RouteName, type RouteSpec } from '@cyberun/api'
-import type { Actor, Caller, Identity } from '../identity/identity.ts'
+import type { Actor, Caller, Identity, KeyCaller } from '../identity/identity.ts'
 import { atLeast } from '../model/roles.ts'
 import { headerOf } from './request.ts'
 import type { RouteEntry } from './route-entries.ts'
@@ -23,9 +23,20 @@ export async function admit(
   identity: Pick<Identity, 'authenticate' | 'roleIn'>,
 ): Promise<Admitted> {
   if (spec.callers === 'anyone') return { caller: undefined, actor: undefined }
-  const caller = await identity.authenticate(bearerOf(request), address)
+  return admitCaller(spec, request, await identity.authenticate(bearerOf(request), address), identity)
+}
+
+/** The same for somebody whose secret is known already. */
+export async function admitCaller(
+  spec: RouteSpec,
+  request: IncomingMessage,
+  caller: Caller,
+  identity: Pick<Identity, 'roleIn'>,
+): Promise<Admitted> {
   const kind = callerKind(caller)
-  if (!spec.callers.includes(kind)) throw new ApiError('forbidden', wrongKind(kind, spec.callers))
+  if (spec.callers !== 'anyone' && !spec.callers.includes(kind)) {
+    throw new ApiError('forbidden', wrongKind(kind, spec.callers))
+  }
   if (!spec.role) return { caller, actor: undefined }
   const teamId = teamOf(caller, request)
   const role = caller.kind === 'user' ? await identity.roleIn(caller.userId, teamId) : caller.role
@@ -40,20 +51,17 @@ export async function admit(
 const RECALLABLE: ReadonlySet<RouteName> = new Set(['POST /r/workflows/{id}/run', 'POST /r/workflows/slug/{slug}/run'])
 
 /**
- * Lets one of these calls in by what is remembered of its key, without asking the store. Undefined for any other call, and
- * where nothing good is remembered. A call that is refused after this is to be admitted anew, by `admit`.
+ * Who makes one of these calls, as far as is remembered, without asking the store. Undefined for any other call. What is refused
+ * to them is to be asked anew, by `admit`.
  */
-export function admitRecalled(
-  { name, spec }: RouteEntry,
+export function recallCaller(
+  { name }: RouteEntry,
   request: IncomingMessage,
   identity: Pick<Identity, 'recall'>,
-): Admitted | undefined {
+): KeyCaller | undefined {
   // A key for repeated submissions is answered by what was stored with it, before anything else is looked at.
   if (!RECALLABLE.has(name) || headerOf(request, 'idempotency-key') !== undefined) return undefined
-  const caller = identity.recall(bearerOf(request))
-  if (caller?.role === undefined || !spec.callers.includes(callerKind(caller))) return undefined
-  const { userId, teamId, role } = caller
-  return spec.role && atLeast(role, spec.role) ? { caller, actor: { userId, teamId, role } } : undefined
+  return identity.recall(bearerOf(request))
 }
 
 function bearerOf(request: IncomingMessage): string {

@@ -9,7 +9,7 @@ import type { Bus } from '../bus.ts'
 import { LiveCalls } from '../identity/live-calls.ts'
 import type { EventFeed } from '../tasks/task-feed.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
-import { type Admitted, admit, admitRecalled } from './admit.ts'
+import { type Admitted, admit, admitCaller, recallCaller } from './admit.ts'
 import { limitBodyTime } from './body-time.ts'
 import { watchCall } from './call-end.ts'
 import { docsPage } from './docs-page.ts'
@@ -205,9 +205,13 @@ async function serveCall(
       parsing ??= parseRequest(entry.spec, incoming, c.req.param())
       return { by, answer: await handler({ ...(await parsing), ...by, address, signal: end.signal }) }
     }
-    const admitAndHandle = async () => handle(await admit(entry.spec, incoming, address, options.identity))
-    const recalled = admitRecalled(entry, incoming, options.identity)
-    const { by, answer } = await (recalled ? handle(recalled).catch(unlessRefused(admitAndHandle)) : admitAndHandle())
+    const { spec } = entry
+    const { identity } = options
+    const admitAndHandle = async () => handle(await admit(spec, incoming, address, identity))
+    const recalled = recallCaller(entry, incoming, identity)
+    const { by, answer } = await (recalled
+      ? admitCaller(spec, incoming, recalled, identity).then(handle).catch(unlessRefused(admitAndHandle))
+      : admitAndHandle())
     response = entry.spec.eventStream
       ? await streamEvents(options, entry, c, by, answer as EventFeed | undefined)
       : sendAnswer(c, entry, answer)

@@ -74,5 +74,5 @@ function asShownTo(caller: Caller, workflow: Awaited<ReturnType<Workflows['get']
 function submitterOf(caller: Caller, { userId, teamId, role }: Actor): Submitter {
   if (caller.kind === 'user') return { userId, teamId, source: 'jwt', familyId: caller.familyId }
   const { credentialId, isRecalled } = caller
-  return { userId, teamId, source: 'api_key', credentialId, ...(isRecalled && { recalledRole: role }) }
+  return { userId, teamId, source: 'api_key', credentialId, ...(isRecalled && { recalledKey: { credentialId, role } }) }
 }

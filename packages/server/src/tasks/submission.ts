@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { ApiError, type ErrorDetail, type Role, type RunBody, refuseFaults, type TaskView } from '@cyberun/api'
+import { ApiError, type ErrorDetail, type RunBody, refuseFaults, type TaskView } from '@cyberun/api'
 import { nodeClassesOf } from '../model/graph.ts'
 import { checkParameters } from '../model/parameters.ts'
 import type { Requirements } from '../model/requirements.ts'
@@ -17,8 +17,8 @@ export interface Submitter {
   /** The key it is submitted with, or the sign-in: the tunnel of a run with a service ends with it. */
   credentialId?: string
   familyId?: string
-  /** The role by which the key was let in from memory: the run is stored only while the key is good and has it. */
-  recalledRole?: Role
+  /** Set where the key was let in from memory. */
+  recalledKey?: NewTask['recalledKey']
 }
 
 export interface SubmissionContext {
@@ -38,7 +38,7 @@ const SECOND_MS = 1000
 /**
  * Accepts a run: it is on disk when this resolves, or nothing of it is. Throws `ApiError`: `not_found`,
  * `workflow_disabled`, `invalid_request` with a detail for each fault, `idempotency_mismatch`; `unauthenticated` for a key
- * that is not as it is remembered (`recalledRole`).
+ * that is not as it is remembered (`recalledKey`).
  */
 export async function submitRun(
   context: SubmissionContext,
@@ -122,7 +122,7 @@ function unknownWorkflow(name: WorkflowName): string {
 /** Checks the run against the workflow and its parameters against each other; the task is worth nothing with a fault. */
 async function checkRun(
   { store, now, newId }: SubmissionContext,
-  { userId, teamId, source, credentialId, familyId, recalledRole }: Submitter,
+  { userId, teamId, source, credentialId, familyId, recalledKey }: Submitter,
   workflow: WorkflowRecord,
   run: RunBody,
 ): Promise<{ task: NewTask; faults: ErrorDetail[] }> {
@@ -157,7 +157,7 @@ async function checkRun(
     taskTimeoutMs: definition.task_timeout * SECOND_MS,
     resumeWindowMs: definition.resume_window * SECOND_MS,
     maxRetries: definition.max_retries,
-    ...(credentialId !== undefined && recalledRole && { recalledKey: { credentialId, role: recalledRole } }),
+    recalledKey,
     ...(definition.expose && {
       exposure: {
         protocol: definition.expose.protocol,
