@@ -115,6 +115,8 @@ export class ReadBuffers implements ByteLender {
   /** The buffer of our own; undefined while we read where all quiet sockets do. */
   #own: SharedBuffer | undefined
   #view: Uint8Array = buffers.quiet
+  /** Where in our own buffer, which has its memory to itself, the bytes end that were read last. */
+  #end = 0
   #room: (() => number) | undefined
   #shortReads = 0
 
@@ -123,17 +125,30 @@ export class ReadBuffers implements ByteLender {
     this.#room = room
   }
 
-  /** Where the next read goes: the present place again, unless it was lent or has the wrong size. */
+  /** Where the next read goes: the present place again, or behind what was lent of it, or a buffer that is free. */
   next(): Uint8Array {
-    if (this.#own && (this.#isQuiet || !this.#own.isSole)) this.close()
+    if (this.#own && (this.#isQuiet || !this.#hasRoom(this.#own))) this.close()
     if (this.#isQuiet) return this.#view
     this.#own ??= buffers.take('large')
+    const start = HEADROOM_BYTES + (this.#own.isSole ? 0 : this.#end)
     const most = this.#room ? Math.max(LEAST_READ_BYTES, this.#room()) : BUFFER_BYTES.large
-    const length = Math.min(BUFFER_BYTES[this.#own.size], most)
-    if (this.#view.buffer !== this.#own.bytes.buffer || this.#view.length !== length) {
-      this.#view = this.#own.bytes.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length)
+    const length = Math.min(this.#own.bytes.length - start, most)
+    if (
+      this.#view.buffer !== this.#own.bytes.buffer ||
+      this.#view.byteOffset !== start ||
+      this.#view.length !== length
+    ) {
+      this.#view = this.#own.bytes.subarray(start, start + length)
     }
     return this.#view
+  }
+
+  /**
+   * True when all of it is free, or half of it behind what is lent: a window of short reads would keep three times its
+   * size in buffers.
+   */
+  #hasRoom(own: SharedBuffer): boolean {
+    return own.isSole || this.#end <= own.bytes.length / 2
   }
 
   /** The `length` bytes that were just read. */
@@ -145,6 +160,7 @@ export class ReadBuffers implements ByteLender {
       this.#shortReads = length < QUIET_BYTES ? this.#shortReads + 1 : 0
       this.#isQuiet = this.#shortReads >= SHORT_READS
     }
+    this.#end = this.#view.byteOffset + length
     return this.#view.subarray(0, length)
   }
 

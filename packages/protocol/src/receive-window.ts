@@ -32,10 +32,11 @@ const SHORTEST_SPAN_MS = 50
 /**
  * So far a window need not be justified by the network: a quarter of it is a read, a frame and a credit, and each of them
  * costs a wake-up of somebody. 16 downloads with windows of 256 KiB cost twice the CPU, and one with 1 MiB a third more
- * than with 4; while 16 with 4 MiB each cost a sixth more than with 1, as nothing stays in the cache. So 4 MiB are shared
- * by the windows that grew, but each may have 1.
+ * than with 4; while 16 with 4 MiB each cost a sixth more than with 1, as nothing stays in the cache. One alone with 4
+ * leaves cores idle while the other end waits for its turn; 16 bring no more than 8. So 8 MiB are shared by the windows
+ * that grew, but each may have 1 (docs/decisions/0038).
  */
-const EASY_BYTES = { least: 1024 * 1024, shared: 4 * 1024 * 1024 } as const
+const EASY_BYTES = { least: 1024 * 1024, shared: 8 * 1024 * 1024 } as const
 const EASY_ROUND_TRIP_MS = 20
 
 /**

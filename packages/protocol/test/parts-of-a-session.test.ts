@@ -62,8 +62,8 @@ describe('a receive window', () => {
   })
 
   test.each([
-    { grown: 1, mib: 4 },
-    { grown: 2, mib: 2 },
+    { grown: 1, mib: 8 },
+    { grown: 2, mib: 4 },
     { grown: 16, mib: 1 },
   ])('grows to $mib MiB on a path without delay when $grown of its link grow', ({ grown, mib }) => {
     const window = new ReceiveWindow(LIMITS, new GrowthBudget(64 * MIB), 256 * 1024, 256 * 1024)

@@ -272,7 +272,7 @@ describe('flow control', () => {
     }
     readerStopped = true
     pair.run(1_000)
-    // 2 ms of round trip hold less than the 256 KiB that are granted in any case; alone the window grew to 4 MiB.
+    // 2 ms of round trip hold less than the 256 KiB that are granted in any case; alone the window grew to 8 MiB.
     expect(unread).toBeLessThanOrEqual(512 * 1024)
   })
 
