@@ -134,14 +134,6 @@ export function parseAgentConfig(settings: unknown, env: Env, file?: string): Ag
   }
 }
 
-/** Reads only `tunnel_ports` of a file again. Throws `AgentConfigError`, so that a typo never widens what is allowed. */
-export function reloadTunnelPorts(env: Env, file: string): PortRules {
-  const { tunnel_ports } = withOverrides(readSettings(file), env)
-  const parsed = SETTINGS.shape.tunnel_ports.safeParse(tunnel_ports)
-  if (!parsed.success) throw fault([`tunnel_ports: ${parsed.error.issues[0]?.message}`], file)
-  return parsed.data
-}
-
 /** The host name as an agent id: `GPU Node_1.local` is `gpu-node_1.local`. */
 export function defaultAgentId(host: string): string {
   const id = host

@@ -19,20 +19,21 @@ export function dialThroughSilence<T>(dial: Dial<T>, discard: (late: T) => void,
   const patient = new AbortController()
   const fresh = new AbortController()
   return new Promise((resolve, reject) => {
-    let won = false
+    let isOver = false
     const take = (value: T, other: AbortController): void => {
-      if (won) {
+      if (isOver) {
         discard(value)
         return
       }
-      won = true
+      isOver = true
       other.abort()
       resolve(value)
     }
     dial(AbortSignal.any([signal, patient.signal])).then(
       (value) => take(value, fresh),
       (error: unknown) => {
-        if (won) return
+        if (isOver) return
+        isOver = true
         fresh.abort()
         reject(error)
       },

@@ -8,7 +8,7 @@ import { agentHello } from './hello.ts'
 import { type AgentExit, type AgentState, keepLinked } from './keep-linked.ts'
 import { type MachineKey, openMachineKey } from './machine-key.ts'
 import { watchTunnelPorts } from './port-watch.ts'
-import { describePortRules } from './ports.ts'
+import { describePortRules, type PortRules } from './ports.ts'
 import { type Env, isLoopbackHost } from './proxy.ts'
 import { createTargets, type Targets } from './targets.ts'
 import { startTasks, type Tasks } from './tasks/tasks.ts'
@@ -54,7 +54,11 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
       until,
     )
     const refused = new Set([...(deps.refusedPorts ?? []), ...portOfLocalGateway(config.gatewayUrl)])
-    const tasks = await startTasks(config, { log, env: deps.env ?? {}, now, signal: until })
+    let tunnelPorts = config.tunnelPorts
+    const tasks = await startTasks(config, {
+      ...{ log, env: deps.env ?? {}, now, signal: until },
+      tunnelPorts: () => tunnelPorts,
+    })
     const terminals = await startTerminals({
       settings: config.terminal,
       stateDir: config.stateDir,
@@ -68,14 +72,21 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
       return { kind: 'stopped' }
     }
     const targets = createTargets(config.tunnelPorts, refused, tasks.onStream, terminals.onStream, log)
-    if (config.file !== undefined) watchTunnelPorts(config.file, deps.env ?? {}, targets.allow, log, until)
+    if (config.file !== undefined) {
+      const allow = (rules: PortRules): void => {
+        tunnelPorts = rules
+        targets.allow(rules)
+      }
+      watchTunnelPorts(config.file, deps.env ?? {}, config.tunnelPorts, allow, log, until)
+    }
     // What still runs is told to the server before its link goes.
     const leave = new AbortController()
     signal.addEventListener('abort', () => void stop().finally(() => leave.abort()), { once: true })
+    const saidLabels = new WeakMap<Link, readonly string[]>()
     const statsNow = (): SystemStats => ({ ...facts.systemStats(), comfyui_version: tasks.comfyuiVersion() })
     const exit = await keepLinked({
       dial: (dialSignal) =>
-        dialGateway(config, { machine, statsNow, facts, tasks, terminals, targets, log }, dialSignal),
+        dialGateway(config, { machine, statsNow, saidLabels, facts, tasks, terminals, targets, log }, dialSignal),
       machine: {
         systemStats() {
           void facts.refresh(now())
@@ -86,7 +97,7 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
         inventory: tasks.inventory,
         onChange: tasks.onChange,
       },
-      onLink: tasks.useLink,
+      onLink: (link) => tasks.useLink(link, saidLabels.get(link) ?? []),
       onDisturbance: disturbances(until),
       onState: deps.onState ?? (() => {}),
       log,
@@ -120,37 +131,41 @@ interface Dialled {
   readonly machine: MachineKey
   readonly facts: MachineFacts
   statsNow(): SystemStats
+  /** The labels of its tools that each link's hello said. */
+  readonly saidLabels: WeakMap<Link, readonly string[]>
   readonly tasks: Tasks
   readonly terminals: Terminals
   readonly targets: Targets
   readonly log: Log
 }
 
-function dialGateway(config: AgentConfig, parts: Dialled, signal: AbortSignal): Promise<Link> {
-  const { machine, facts, statsNow, tasks, terminals, targets, log } = parts
-  return dialLink({
+async function dialGateway(config: AgentConfig, parts: Dialled, signal: AbortSignal): Promise<Link> {
+  const { machine, facts, statsNow, saidLabels, tasks, terminals, targets, log } = parts
+  let said: readonly string[] = []
+  const link = await dialLink({
     url: config.gatewayUrl,
     headers: { authorization: `Bearer ${config.agentKey}` },
-    hello: (challenge) =>
-      agentHello(
-        machine,
-        {
-          agentId: config.agentId,
-          labels: [...new Set([...tasks.labels(), ...facts.labels()])],
-          systemStats: statsNow(),
-          tools: tasks.offers(),
-          slots: config.tools.slots,
-          runningTasks: tasks.attempts(),
-          terminal: terminals.isOffered,
-        },
-        challenge,
-      ),
+    hello(challenge) {
+      said = tasks.labels()
+      const about = {
+        agentId: config.agentId,
+        labels: [...new Set([...said, ...facts.labels()])],
+        systemStats: statsNow(),
+        tools: tasks.offers(),
+        slots: config.tools.slots,
+        runningTasks: tasks.attempts(),
+        terminal: terminals.isOffered,
+      }
+      return agentHello(machine, about, challenge)
+    },
     onStream: targets.onStream,
     ...(config.proxy && { proxy: config.proxy }),
     ...(config.ca !== undefined && { ca: config.ca }),
     signal,
     log,
   })
+  saidLabels.set(link, said)
+  return link
 }
 
 /** A tunnel to our own server's edge would be a loop, when that server is on this machine. */

@@ -5,13 +5,7 @@ import { join } from 'node:path'
 import { formatKey } from '@cyberun/protocol'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parse as parseYaml } from 'yaml'
-import {
-  AgentConfigError,
-  defaultAgentId,
-  loadAgentConfig,
-  parseAgentConfig,
-  reloadTunnelPorts,
-} from '../src/config.ts'
+import { AgentConfigError, defaultAgentId, loadAgentConfig, parseAgentConfig } from '../src/config.ts'
 import { agentConfigTemplate, systemdUnit } from '../src/template.ts'
 
 const KEY = formatKey('ak', randomBytes(32))
@@ -129,13 +123,6 @@ describe('settings', () => {
     expect(loadAgentConfig({}, file).warnings[0]).toMatch(/chmod 600/)
     await chmod(file, 0o600)
     expect(loadAgentConfig({}, file).warnings).toEqual([])
-  })
-
-  test('ports are read again on their own, and a typo never widens them', async () => {
-    await writeFile(file, 'tunnel_ports: [22]\n')
-    expect(reloadTunnelPorts({}, file)).toEqual([{ first: 22, last: 22 }])
-    await writeFile(file, 'tunnel_ports: [22x]\n')
-    expect(() => reloadTunnelPorts({}, file)).toThrow(AgentConfigError)
   })
 })
 

@@ -73,6 +73,19 @@ test('a dial that succeeds after the other is discarded', async () => {
   expect(discarded).toEqual(['patient'])
 })
 
+test('a dial that succeeds as the patient one fails is discarded: nobody would ever close it', async () => {
+  const discarded: string[] = []
+  const { dial, started } = dials()
+  const done = dialThroughSilence(dial, (value) => discarded.push(value), new AbortController().signal)
+  const failure = expect(done).rejects.toThrow('no route')
+  await vi.advanceTimersByTimeAsync(1_500)
+  started[0]?.fail(new Error('no route'))
+  started[1]?.succeed('fresh')
+  await failure
+  await vi.advanceTimersByTimeAsync(0)
+  expect(discarded).toEqual(['fresh'])
+})
+
 test('an end from outside ends both', async () => {
   const { dial, started, pending } = dials()
   const stop = new AbortController()

@@ -117,7 +117,7 @@ export class AttemptRun implements Run {
         ...digest,
       }
       const link = await this.#parts.links.wait(signal)
-      const answer = await this.#parts.turns.take(() => sendArtifact(link, header, file.path, signal))
+      const answer = await this.#parts.turns.take(() => sendArtifact(link, header, file.path, signal), signal)
       if (answer.type === 'stored') return
       if (answer.type === 'lost') {
         await tries.again(link, signal, () => new ArtifactError('invalid', 'the server did not take the file'))
@@ -153,8 +153,9 @@ export class AttemptRun implements Run {
     const tries = new Tries(this.#parts)
     for (;;) {
       const link = await this.#parts.links.wait(signal)
-      const answer = await this.#parts.turns.take(() =>
-        fetchInput(link, { ...this.#name, file_key: fileKey }, path, file, signal),
+      const answer = await this.#parts.turns.take(
+        () => fetchInput(link, { ...this.#name, file_key: fileKey }, path, file, signal),
+        signal,
       )
       switch (answer.type) {
         case 'file':

@@ -154,6 +154,7 @@ export class Attempt {
   reportAgain(outcome: AttemptOutcome): void {
     this.#state = { kind: 'finished' }
     this.#holdsSlot = false
+    this.#ladder.stop()
     this.#outbox.finish(outcome)
     void this.#clearUp(Promise.resolve())
   }
@@ -167,8 +168,11 @@ export class Attempt {
       opened = link.open({ target: { kind: 'task' }, priority: 'control' })
     } catch (error) {
       // The next link brings us here again.
-      if (error instanceof LinkClosedError || error instanceof StreamResetError) return
-      throw error
+      if (error instanceof LinkClosedError) return
+      if (!(error instanceof StreamResetError)) throw error
+      // It carries as many streams as it can: one of them may be over soon.
+      this.#attachLater()
+      return
     }
     const stream = new TaskStream(opened, SILENT, this.#world.log)
     this.#use(stream)
@@ -203,6 +207,7 @@ export class Attempt {
     if (this.#state.kind === 'running' && this.tool.resume) {
       log.info({ ...this.name }, 'attempt.left_for_restart')
       this.#state = { kind: 'over' }
+      clearTimeout(this.#leaseTimer)
       this.#drop()
       this.#log.stop()
       this.#live.stop()
@@ -211,7 +216,7 @@ export class Attempt {
       return
     }
     const reason = new Error('the agent stops')
-    this.#ladder.climb(reason)
+    if (this.#state.kind === 'running') this.#ladder.climb(reason)
     const kill = setTimeout(() => this.#ladder.leap(reason), limits.stopKillMs)
     this.#finish(STOPPED)
     await Promise.race([this.#gone.promise, aborted(signal)])
@@ -289,14 +294,16 @@ export class Attempt {
         this.#stream = undefined
         this.#outbox.disconnect()
         // A server that stops or has lost its database ends streams; the link may live on.
-        this.#attachTimer = setTimeout(() => this.#attachIfLinked(), this.#world.limits.attachAgainMs)
+        this.#attachLater()
       },
     })
   }
 
-  #attachIfLinked(): void {
-    const link = this.#world.links.now
-    if (link && !this.#stream) this.attach(link)
+  #attachLater(): void {
+    this.#attachTimer = setTimeout(() => {
+      const link = this.#world.links.now
+      if (link && !this.#stream) this.attach(link)
+    }, this.#world.limits.attachAgainMs)
   }
 
   #drop(): void {

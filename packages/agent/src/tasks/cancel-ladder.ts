@@ -13,6 +13,7 @@ export class CancelLadder {
   readonly #kill = new AbortController()
   readonly #gaveUp = Promise.withResolvers<void>()
   #timers: NodeJS.Timeout[] = []
+  #isOver = false
 
   constructor(limits: LadderLimits) {
     this.#limits = limits
@@ -35,15 +36,10 @@ export class CancelLadder {
     return this.#gaveUp.promise
   }
 
-  /** Takes the first step, the others follow in time. A second call changes nothing. */
+  /** Takes the first step, the others follow in time unless the run is over. A second call changes nothing. */
   climb(reason: Error): void {
     if (this.#asked.signal.aborted) return
-    const { againMs, killMs, giveUpMs } = this.#limits
-    this.#timers = [
-      setTimeout(() => this.#again.abort(reason), againMs),
-      setTimeout(() => this.#kill.abort(reason), killMs),
-      setTimeout(() => this.#gaveUp.resolve(), giveUpMs),
-    ]
+    if (!this.#isOver) this.#setTimers(reason)
     this.#asked.abort(reason)
   }
 
@@ -54,8 +50,18 @@ export class CancelLadder {
     this.#kill.abort(reason)
   }
 
-  /** The run is over: no further step is taken. */
+  /** The run is over: no further step is taken in time, so that no timer keeps the process. */
   stop(): void {
+    this.#isOver = true
     for (const timer of this.#timers) clearTimeout(timer)
+  }
+
+  #setTimers(reason: Error): void {
+    const { againMs, killMs, giveUpMs } = this.#limits
+    this.#timers = [
+      setTimeout(() => this.#again.abort(reason), againMs),
+      setTimeout(() => this.#kill.abort(reason), killMs),
+      setTimeout(() => this.#gaveUp.resolve(), giveUpMs),
+    ]
   }
 }

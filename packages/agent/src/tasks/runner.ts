@@ -20,8 +20,8 @@ export interface RunnerOptions {
   readonly slots: number
   readonly stateDir: string
   readonly limits: RunLimits
-  /** Which ports tunnels may reach. */
-  readonly tunnelPorts: PortRules
+  /** Which ports tunnels may reach now. */
+  tunnelPorts(): PortRules
   readonly log: Log
   /** Why this tool cannot be used at present, in a sentence; undefined when it can. */
   unhealthy(tool: ToolType): string | undefined
@@ -140,12 +140,13 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
     try {
       const why = await reasonAgainst(tool, line)
       if (why) return decline(why)
+      const taken = new Set([...attempts].flatMap(({ exposePort }) => exposePort ?? []))
+      const exposed = await withPort(tool, line, () => freePort(options.tunnelPorts(), taken))
+      if (!exposed) return decline(NO_PORT)
+      // From here on nothing is waited for: `stop` and the loss of the stream would pass by what begins after them.
       if (stopping.signal.aborted) return decline({ reason: 'no_slot', message: 'The agent stops.' })
       // What nobody can be told of is given to somebody else once its acknowledgement is due.
       if (stream.isOver) return
-      const taken = new Set([...attempts].flatMap(({ exposePort }) => exposePort ?? []))
-      const exposed = await withPort(tool, line, () => freePort(options.tunnelPorts, taken))
-      if (!exposed) return decline(NO_PORT)
       const attempt = new Attempt(world, tool, exposed)
       log.info({ task_id: line.task_id, fence: line.fence, workflow: line.workflow_slug }, 'attempt.accepted')
       keep(attempt)

@@ -2,19 +2,21 @@ import type { Link, LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import type { AttemptName, InventoryLine, OfferedTool, ToolHealthReport } from '@cyberun/protocol'
 import type { AgentConfig } from '../config.ts'
+import type { PortRules } from '../ports.ts'
 import type { Env } from '../proxy.ts'
 import { killLeftovers, processDir } from '../tools/process-tree.ts'
 import { createTools } from '../tools/registry.ts'
 import { inventoryLines } from './inventory.ts'
 import { RUN_LIMITS } from './limits.ts'
-import { createRunner } from './runner.ts'
+import { createRunner, type Runner } from './runner.ts'
 import { takeStateLock } from './state-lock.ts'
 import { watchTools } from './tool-watch.ts'
 
 /** The part of an agent that runs tasks, as the rest of it sees it. */
 export interface Tasks {
   onStream(stream: LinkStream): void
-  useLink(link: Link): void
+  /** There is a new link, whose hello said these labels. */
+  useLink(link: Link, saidLabels: readonly string[]): void
   labels(): readonly string[]
   offers(): readonly OfferedTool[]
   attempts(): readonly AttemptName[]
@@ -32,13 +34,15 @@ interface TasksDeps {
   readonly log: Log
   /** The agent's own environment. */
   readonly env: Env
+  /** Which ports tunnels may reach now. */
+  tunnelPorts(): PortRules
   /** Monotonic milliseconds. */
   now(): number
   /** Ends what watches, at the latest; `stop` ends what runs. */
   readonly signal: AbortSignal
 }
 
-type Working = Omit<Tasks, 'onChange'>
+type Working = Omit<Tasks, 'onChange' | 'useLink'> & Pick<Runner, 'useLink'>
 
 /** How often it is looked whether the other process is gone. */
 const LOCK_MS = 500
@@ -52,15 +56,18 @@ export async function startTasks(config: AgentConfig, deps: TasksDeps): Promise<
   const listeners = new Set<() => void>()
   const tellAll = (): void => {
     for (const tell of [...listeners]) tell()
-    // Only a hello can say it: a tool is here that was not, or that other process is gone.
-    if (current && working.labels().join() !== toldLabels) {
+    linkAnewUnlessSaid()
+  }
+  /** Only a hello can say it: a tool is here that was not, or that other process is gone. */
+  const linkAnewUnlessSaid = (): void => {
+    if (current && working.labels().join() !== saidOnLink) {
       current.close({ code: 'done', message: 'the agent links anew to say what it offers' })
     }
   }
   let working: Working = IDLE
   let current: Link | undefined
   /** The labels that the current link's hello said. */
-  let toldLabels = ''
+  let saidOnLink = ''
   let stopped: Promise<void> | undefined
 
   async function tryToWork(): Promise<boolean> {
@@ -96,10 +103,12 @@ export async function startTasks(config: AgentConfig, deps: TasksDeps): Promise<
 
   return {
     onStream: (stream) => working.onStream(stream),
-    useLink(link) {
+    useLink(link, saidLabels) {
       current = link
-      toldLabels = working.labels().join()
+      saidOnLink = saidLabels.join()
       working.useLink(link)
+      // What has changed since the hello was written was told to the link before.
+      linkAnewUnlessSaid()
     },
     labels: () => working.labels(),
     offers: () => working.offers(),
@@ -131,7 +140,7 @@ const IDLE: Working = {
 
 async function work(
   config: AgentConfig,
-  { log, now, env, signal }: TasksDeps,
+  { log, now, env, tunnelPorts, signal }: TasksDeps,
   unlock: () => void,
   onChange: () => void,
 ): Promise<Working> {
@@ -145,7 +154,7 @@ async function work(
     slots,
     stateDir: config.stateDir,
     limits: RUN_LIMITS,
-    tunnelPorts: config.tunnelPorts,
+    tunnelPorts,
     log,
     unhealthy: watch.unhealthy,
     now,

@@ -143,9 +143,10 @@ export class Turns {
     this.#free = count
   }
 
-  async take<T>(work: () => Promise<T>): Promise<T> {
+  /** Rejects with the signal's reason when that aborts before one's turn has come. */
+  async take<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     if (this.#free > 0) this.#free -= 1
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    else await this.#turn(signal)
     try {
       return await work()
     } finally {
@@ -153,5 +154,21 @@ export class Turns {
       if (next) next()
       else this.#free += 1
     }
+  }
+
+  async #turn(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    return new Promise((resolve, reject) => {
+      const begin = (): void => {
+        signal.removeEventListener('abort', leave)
+        resolve()
+      }
+      const leave = (): void => {
+        this.#waiting.splice(this.#waiting.indexOf(begin), 1)
+        reject(signal.reason)
+      }
+      this.#waiting.push(begin)
+      signal.addEventListener('abort', leave, { once: true })
+    })
   }
 }

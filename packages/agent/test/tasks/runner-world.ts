@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createLog } from '@cyberun/link/log'
 import { onTestFinished } from 'vitest'
+import type { PortRules } from '../../src/ports.ts'
 import { RUN_LIMITS, type RunLimits } from '../../src/tasks/limits.ts'
 import { createRunner, type Runner } from '../../src/tasks/runner.ts'
 import type { Decline, Outcome, Run, Tool } from '../../src/tools/tool.ts'
@@ -57,6 +58,7 @@ export interface RunnerWorld {
   /** How often free slots changed in a way the server could not know. */
   changes: number
   unhealthy: string | undefined
+  tunnelPorts: PortRules
   /** A new link for the runner. */
   relink(): Promise<void>
   /** What a new process of the agent does with what this one left; this one is forgotten as by kill -9. */
@@ -79,7 +81,7 @@ export async function runnerWorld(
       slots: options.slots ?? 1,
       stateDir,
       limits: { ...RUN_LIMITS, batchMs: 5, progressMs: 20, previewMs: 20, retryMs: 5, ...options.limits },
-      tunnelPorts: 'all',
+      tunnelPorts: () => world.tunnelPorts,
       log,
       unhealthy: () => world.unhealthy,
       now: () => performance.now(),
@@ -94,6 +96,7 @@ export async function runnerWorld(
     tool,
     changes: 0,
     unhealthy: undefined as string | undefined,
+    tunnelPorts: 'all' as PortRules,
     runner: undefined as unknown as Runner,
     async relink() {
       world.runner.useLink(await server.link())

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { AgentTaskLine, AttemptEvent } from '@cyberun/protocol'
+import { type AgentTaskLine, type AttemptEvent, StreamResetError } from '@cyberun/protocol'
 import { until } from '@cyberun/testkit/until'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { AgentStopping, ArtifactError, InputError } from '../../src/tools/tool.ts'
 import { COMPLETED, handTool, type RunnerWorld, runnerWorld } from './runner-world.ts'
 import { TASK_ID, type TaskTalk } from './scripted-server.ts'
@@ -117,6 +117,14 @@ describe('an assignment', () => {
     await until(() => talks.every(({ lines }) => lines.length === 1))
     expect(talks.map((talk) => types(talk)[0]).sort()).toEqual(['accepted', 'accepted', 'declined'])
     expect(world.runner.freeSlots()).toBe(0)
+  })
+
+  test('with a service gets a port that its owner allows by now', async () => {
+    const world = await runnerWorld()
+    world.tunnelPorts = []
+    const talk = world.server.assign({ expose: { protocol: 'http', port: 0 } })
+    await until(() => talk.lines.length === 1)
+    expect(talk.lines[0]).toMatchObject({ type: 'declined', reason: 'not_allowed' })
   })
 
   test('that a tool does not look at in time is declined', async () => {
@@ -326,6 +334,19 @@ describe('a lost link', () => {
     run.note('still here')
     await until(() => again !== undefined && events(again).length === 1)
     expect(hand.signal.aborted).toBe(false)
+  })
+
+  test('that carries no further stream is asked again for one', async () => {
+    const world = await runnerWorld({ limits: { attachAgainMs: 5 } })
+    const talk = world.server.assign()
+    await until(() => talk.lines.length === 1)
+    await world.server.cut()
+    const link = await world.server.link()
+    vi.spyOn(link, 'open').mockImplementationOnce(() => {
+      throw new StreamResetError('refused')
+    })
+    world.runner.useLink(link)
+    await until(() => world.server.attached.length === 1)
   })
 
   test('of which the server knows no more ends the run at once', async () => {
@@ -569,6 +590,24 @@ describe('stopping', () => {
     expect(folders(world)).toEqual([])
   })
 
+  test('takes nothing more that was being prepared', async () => {
+    let stopped: Promise<void> | undefined
+    const tool = {
+      ...handTool(),
+      // The last that is asked before a run with a service begins.
+      get servicePort() {
+        stopped = world.runner.stop()
+        return 4_711
+      },
+    }
+    const world = await runnerWorld({ tool })
+    const talk = world.server.assign({ expose: { port: 0, protocol: 'http' } })
+    await until(() => talk.isOver)
+    expect(talk.lines).toMatchObject([{ type: 'declined', reason: 'no_slot' }])
+    await stopped
+    expect(tool.runs).toEqual([])
+  })
+
   test('lets a run end by itself that is about to', async () => {
     const world = await runnerWorld()
     const { talk, hand } = await running(world)
@@ -588,6 +627,7 @@ describe('stopping', () => {
     await world.runner.stop()
     expect(hand.signal.reason).toBeInstanceOf(AgentStopping)
     hand.end({ kind: 'cancelled' })
+    await until(() => talk.isOver)
     expect(finished(talk)).toBeUndefined()
     await world.restart(handTool({ canResume: true }))
     expect(world.runner.attempts()).toEqual([{ task_id: TASK_ID, fence: 1 }])

@@ -45,7 +45,7 @@ export interface ScriptedServer {
 
 export const TASK_ID = '0195e2a0-0000-7000-8000-000000000001'
 
-const ASSIGN: AssignLine = {
+export const ASSIGN: AssignLine = {
   type: 'assign',
   task_id: TASK_ID,
   fence: 1,

@@ -98,7 +98,7 @@ describe('the tools of a machine', () => {
     vi.useRealTimers()
     const it = await scene({}, 20)
     it.health = () => never()
-    await vi.waitFor(() => expect(it.watch.unhealthy('comfyui')).toMatch(/does not answer/))
+    await expect.poll(() => it.watch.unhealthy('comfyui')).toMatch(/does not answer/)
   })
 
   test('that are not there at first are offered as soon as they are', async () => {

@@ -18,6 +18,8 @@ export type FromFractal =
 
 const REPORT_MS = 100
 const PREVIEW_MS = 500
+/** Of all points, so many are there after the first pass: before, there is next to nothing to see. */
+const COARSE_SHARE = 1 / 256
 /** At most 256 × 256 points of three bytes: within what a preview may weigh, even if nothing of it compresses. */
 const PREVIEW_SIDE = 240
 
@@ -26,9 +28,10 @@ if (parentPort !== null) {
   const { fractal, path } = workerData as FractalJob
   const tell = (message: FromFractal): void => port.postMessage(message)
   const drawing = new FractalDrawing(fractal)
-  let reportedAt = 0
-  let shownAt = 0
+  let reportedAt = Number.NEGATIVE_INFINITY
+  let shownAt = Number.NEGATIVE_INFINITY
   for (const share of drawing.draw()) {
+    if (share < COARSE_SHARE) continue
     const now = performance.now()
     if (now - reportedAt < REPORT_MS) continue
     reportedAt = now
