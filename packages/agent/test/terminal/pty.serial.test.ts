@@ -43,8 +43,7 @@ function typist(stream: FakeStream): (line: string) => void {
   }
 }
 
-const shows = (stream: FakeStream, what: string | RegExp) =>
-  expect.poll(() => stream.screen, { timeout: 10_000 }).toMatch(what)
+const shows = (stream: FakeStream, what: string | RegExp) => expect.poll(() => stream.screen).toMatch(what)
 
 beforeEach(() => {
   stateDir = mkdtempSync(join(tmpdir(), 'cyberun-pty-'))
@@ -80,7 +79,7 @@ test('hanging up ends everything the shell has started, also what ignores it', a
   const pid = Number(/deaf (\d+)\r/.exec(stream.screen)?.[1])
   expect(isAlive(pid)).toBe(true)
   stream.send({ type: 'hang_up' })
-  await expect.poll(() => isAlive(pid), { timeout: 10_000 }).toBe(false)
+  await expect.poll(() => isAlive(pid)).toBe(false)
 })
 
 test('the end of the agent ends every shell', async () => {

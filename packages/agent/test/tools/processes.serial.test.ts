@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -38,6 +38,12 @@ async function shellTool(stateDir: string, script: string): Promise<Tool> {
 const pidsIn = (folder: string): number[] =>
   readdirSync(folder).map((name) => Number(readFileSync(join(folder, name), 'utf8').trim()))
 
+/** Those of `STUBBORN`, once all three have written theirs: nothing orders them. */
+async function threePids(folder: string): Promise<number[]> {
+  await until(() => readdirSync(folder).length === 3 && pidsIn(folder).every((pid) => pid > 0))
+  return pidsIn(folder)
+}
+
 /** Ignores every polite signal, and so do its child and a grandchild that has left the group. */
 const STUBBORN = `trap '' TERM INT HUP
 echo $$ > pid-1
@@ -49,8 +55,7 @@ test('a stubborn tree is gone at the last step of the ladder, also what has left
   const tool = await shellTool(await temporaryFolder(), STUBBORN)
   const { run, cancel, again, kill } = await testRun({ workflow: { command: 'it' } })
   const outcome = tool.run(run, cancel.signal)
-  await until(() => readdirSync(run.outputFolder).length === 3 && pidsIn(run.outputFolder).every((pid) => pid > 0))
-  const pids = pidsIn(run.outputFolder)
+  const pids = await threePids(run.outputFolder)
   expect(pids.map(isAlive)).toEqual([true, true, true])
   cancel.abort(new Error('cancelled'))
   again.abort(new Error('cancelled'))
@@ -76,8 +81,7 @@ test('what an agent that was killed left running is ended by the next one', asyn
   const stateDir = await temporaryFolder()
   const output = await temporaryFolder()
   const agent = startTreeHolder(stateDir, output)
-  await until(() => existsSync(join(output, 'pid-3')) && pidsIn(output).every((pid) => pid > 0))
-  const pids = pidsIn(output)
+  const pids = await threePids(output)
   agent.kill('SIGKILL')
   await once(agent, 'exit')
   expect(pids.map(isAlive)).toEqual([true, true, true])

@@ -32,6 +32,8 @@ export interface ComfyuiFaults {
   failsSubmits: number
   /** All sockets are cut when a node of this class begins. */
   cutSocketsAt: string
+  /** Sockets are so far behind what HTTP answers. */
+  socketDelayMs: number
   /** Messages of progress that each tick of a node makes, each with a state of so many nodes. */
   progressFlood: { messages: number; nodes: number }
   /** `/view` answers whose connection is cut after `viewCutBytes`. */
@@ -59,6 +61,7 @@ export const NO_FAULTS: Readonly<ComfyuiFaults> = Object.freeze({
   losesReplies: 0,
   failsSubmits: 0,
   cutSocketsAt: '',
+  socketDelayMs: 0,
   progressFlood: { messages: 1, nodes: 0 },
   viewCuts: 0,
   viewCutBytes: 0,

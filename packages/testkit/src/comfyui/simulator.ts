@@ -106,7 +106,7 @@ class Running {
     this.#generation = options.generation ?? 'classic'
     this.#folders = new Folders(options.baseDirectory)
     this.#folders.wipeTemp()
-    this.sockets = new Sockets(this.#generation)
+    this.sockets = new Sockets(this.#generation, faults)
     this.#queue = new PromptQueue(() => this.sockets.send('status', this.#status()))
     const parts = {
       queue: this.#queue,

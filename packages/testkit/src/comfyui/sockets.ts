@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { WebSocket } from 'ws'
-import type { ComfyuiGeneration } from './faults.ts'
+import type { ComfyuiFaults, ComfyuiGeneration } from './faults.ts'
 
 const SERVER_FLAGS = { supports_preview_metadata: true, max_upload_size: 104_857_600 }
 
@@ -14,10 +14,12 @@ export class Sockets {
   readonly #connections = new Map<string, Connection>()
   readonly #all = new Set<WebSocket>()
   readonly #generation: ComfyuiGeneration
+  readonly #faults: Pick<ComfyuiFaults, 'socketDelayMs'>
   readonly #logReaders = new Set<string>()
 
-  constructor(generation: ComfyuiGeneration) {
+  constructor(generation: ComfyuiGeneration, faults: Pick<ComfyuiFaults, 'socketDelayMs'>) {
     this.#generation = generation
+    this.#faults = faults
   }
 
   get features(): Readonly<Record<string, unknown>> {
@@ -44,7 +46,7 @@ export class Sockets {
   /** To one client, or to everyone without one. Whom nobody knows is told nothing. */
   send(type: string, data: unknown, sid?: string): void {
     const message = JSON.stringify({ type, data })
-    for (const { socket } of this.#receivers(sid)) socket.send(message)
+    for (const { socket } of this.#receivers(sid)) this.#say(socket, message)
   }
 
   /** A preview or a final: with metadata to those that understand it, plain to the others. */
@@ -52,7 +54,10 @@ export class Sockets {
     const json = Buffer.from(JSON.stringify({ ...metadata, image_type: 'image/png' }))
     for (const { socket, flags } of this.#receivers(sid)) {
       const rich = this.#generation !== 'ancient' && flags['supports_preview_metadata'] === true
-      socket.send(rich ? Buffer.concat([u32(4), u32(json.length), json, png]) : Buffer.concat([u32(1), u32(2), png]))
+      this.#say(
+        socket,
+        rich ? Buffer.concat([u32(4), u32(json.length), json, png]) : Buffer.concat([u32(1), u32(2), png]),
+      )
     }
   }
 
@@ -69,6 +74,11 @@ export class Sockets {
   /** As a network would: without a word. */
   cut(): void {
     for (const socket of this.#all) socket.terminate()
+  }
+
+  #say(socket: WebSocket, message: string | Buffer): void {
+    if (this.#faults.socketDelayMs === 0) socket.send(message)
+    else setTimeout(() => socket.send(message), this.#faults.socketDelayMs).unref()
   }
 
   #receivers(sid: string | undefined): Connection[] {

@@ -86,8 +86,8 @@ async function submit(slug: string, parameters: Record<string, unknown> = {}): P
   return task_id
 }
 
-async function follow(id: string): Promise<FollowedEvent[]> {
-  const events: FollowedEvent[] = []
+/** Puts all its events into `events`, up to its end. */
+async function follow(id: string, events: FollowedEvent[] = []): Promise<FollowedEvent[]> {
   for await (const event of client.follow(id)) events.push(event)
   return events
 }
@@ -124,7 +124,6 @@ test('a graph with parameters becomes a picture, and a picture the input of the 
   mkdirSync(page)
   writeFileSync(join(page, 'index.html'), '<!doctype html><title>ComfyUI</title><p>nodes and wires')
   const simulated = await comfyui('first', { frontend: { folder: page } })
-  await startAgent('first', simulated.url)
   await importGraph('slow', SLOW, {
     parameters: [
       { key: 'color', type: 'number', default: 0, node_id: '1', field: 'color' },
@@ -133,7 +132,13 @@ test('a graph with parameters becomes a picture, and a picture the input of the 
     max_retries: 2,
   })
   const id = await submit('slow', { color: 0x0a141e, seconds: 0.6 })
-  const kinds = new Set((await follow(id)).map(({ event }) => event))
+  const events: FollowedEvent[] = []
+  const following = follow(id, events)
+  // Progress is only told to who is there: it runs when somebody follows it.
+  await expect.poll(() => events.length).toBeGreaterThan(0)
+  await startAgent('first', simulated.url)
+  await following
+  const kinds = new Set(events.map(({ event }) => event))
   expect([...kinds]).toEqual(expect.arrayContaining(['status', 'progress', 'artifact', 'completed']))
   const picture = await download(id, '9.images.0')
   expect([...(decodePng(picture)?.pixels.subarray(0, 3) ?? [])]).toEqual([0x0a, 0x14, 0x1e])

@@ -43,6 +43,8 @@ export class ComfyuiAttempt {
   #promptId: string | undefined
   #isRunning = false
   #progressIsLost = false
+  /** The socket has told that the worker is done with the prompt, after everything else of it. */
+  #isAllTold = false
 
   /** It is this attempt's turn. `signal` is the first step of the cancel ladder. */
   constructor(engine: Engine, run: Run, memory: EngineMemory, signal: AbortSignal) {
@@ -132,6 +134,7 @@ export class ComfyuiAttempt {
     const progress = new RunProgress(graph)
     const steps = { asked: this.#signal, again: this.#run.again, kill: this.#run.kill }
     this.#isRunning = false
+    this.#isAllTold = false
     if (this.#engine.socket.clientId === undefined) this.#tellProgressIsLost()
     const handlers: WatchHandlers = {
       onNews: (news) => this.#take(news, graph, progress, pictures),
@@ -139,6 +142,7 @@ export class ComfyuiAttempt {
         this.#isRunning = position === 0
         if (position > 0) this.#run.waitingInTool(position)
       },
+      hasAll: () => this.#isAllTold || this.#progressIsLost || !graphNeedsSocket(graph),
     }
     return watchPrompt(this.#engine, promptId, steps, handlers, early?.take())
   }
@@ -162,6 +166,7 @@ export class ComfyuiAttempt {
       }
       default: {
         if (news.kind === 'started' || news.kind === 'executing') this.#isRunning = true
+        if (news.kind === 'executing' && news.node === undefined) this.#isAllTold = true
         const report = news.kind === 'opened' ? undefined : progress.take(news)
         if (report !== undefined) this.#run.progress(report)
       }
@@ -202,7 +207,7 @@ export class ComfyuiAttempt {
       case 'error':
         return this.#repairOrFail(ending, repairs)
       case 'success':
-        if (graphNeedsSocket(graph) && this.#progressIsLost) {
+        if (graphNeedsSocket(graph) && !this.#isAllTold) {
           return failed(
             'output_lost',
             `The socket broke over which ${SOCKET_SAVER} sends its pictures.`,

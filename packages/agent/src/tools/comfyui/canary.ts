@@ -17,7 +17,7 @@ const SMALLEST_GRAPH = {
  * did not, or undefined when it did. The prompt is taken back when it takes too long.
  */
 export async function runCanary(
-  http: ComfyuiHttp,
+  http: Pick<ComfyuiHttp, 'submit' | 'history' | 'forget' | 'dequeue'>,
   times: Pick<ComfyuiTimes, 'canaryMs'>,
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -26,13 +26,16 @@ export async function runCanary(
   try {
     const submitted = await http.submit({ prompt: SMALLEST_GRAPH, prompt_id: promptId, client_id: promptId }, signal)
     const id = submitted.promptId ?? promptId
-    while (!limit.aborted) {
+    for (;;) {
+      // When the time is up it is looked at once more: it may be us who did not get to look.
+      const isLastLook = limit.aborted
       const entry = await http.history(id, signal)
       if (entry !== undefined) {
         await http.forget(id, signal)
         const ending = readEnding(entry)
         return ending.kind === 'error' ? `The smallest prompt fails in ComfyUI: ${ending.failure.message}` : undefined
       }
+      if (isLastLook) break
       await pause(LOOK_MS, undefined, { signal })
     }
     await http.dequeue(id, signal)

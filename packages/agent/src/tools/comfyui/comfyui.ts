@@ -2,7 +2,7 @@ import { AGENT_LIMITS } from '@cyberun/protocol'
 import type { Assignment, Decline, Outcome, Run, Tool, ToolDeps, ToolHealth, ToolOffer } from '../tool.ts'
 import { type Activity, readActivity } from './activity.ts'
 import { ComfyuiAttempt, type EngineMemory } from './attempt.ts'
-import type { Engine } from './engine.ts'
+import type { Engine, EngineLife } from './engine.ts'
 import { Health } from './health.ts'
 import { type Abilities, ComfyuiHttp, ComfyuiRefusal, ComfyuiSilence } from './http.ts'
 import { refuseLargeInputs } from './inputs.ts'
@@ -154,7 +154,7 @@ class ComfyuiTool implements Tool {
       log: this.#deps.log,
       now: this.#deps.now,
       abilities: (signal) => this.#knownAbilities(signal),
-      down: () => this.#supervisor?.down(),
+      life: () => this.#supervisor?.life ?? SOMEBODY_ELSES,
       doubt: () => this.#health.demandProof(),
       restart: async (reason, cure) => {
         if (this.#supervisor === undefined) {
@@ -204,6 +204,9 @@ class ComfyuiTool implements Tool {
     return this.#abilities
   }
 }
+
+/** Of the end of a process that is not ours nobody tells. */
+const SOMEBODY_ELSES: EngineLife = { end: undefined }
 
 /** The port of a ComfyUI whose process can be looked at; undefined for one elsewhere. */
 function portOnThisMachine(url: string): number | undefined {

@@ -1,7 +1,7 @@
 import { AgentStopping } from '../tool.ts'
 import type { HistoryEntry, QueueState } from './answers.ts'
 import { Bell } from './bell.ts'
-import type { Engine } from './engine.ts'
+import type { Engine, EngineLife } from './engine.ts'
 import { ComfyuiRefusal, ComfyuiSilence } from './http.ts'
 import type { SocketNews } from './socket.ts'
 
@@ -25,6 +25,8 @@ export interface WatchHandlers {
   onNews(news: SocketNews): void
   /** So many prompts are in front of ours inside ComfyUI; 0 when ours runs. */
   onPosition(position: number): void
+  /** Whether all that the socket tells of the prompt is here, or never will be. */
+  hasAll(): boolean
 }
 
 type Place =
@@ -77,11 +79,14 @@ class PromptWatch {
   readonly #promptId: string
   readonly #steps: CancelSteps
   readonly #handlers: WatchHandlers
+  /** Of the process that has the prompt: the next one may be up before anybody looks. */
+  readonly #life: EngineLife
   readonly #bell = new Bell()
   readonly #stops: (() => void)[] = []
   /** Calls go on while a run is cancelled: they are how it is cancelled. */
   readonly #own = new AbortController()
   #absentAt: number | undefined
+  #finishedAt: number | undefined
   #silentSince: number | undefined
   #position: number | undefined
   #interruptedAt = Number.NEGATIVE_INFINITY
@@ -92,6 +97,7 @@ class PromptWatch {
     this.#promptId = promptId
     this.#steps = steps
     this.#handlers = handlers
+    this.#life = engine.life()
     this.#stops.push(engine.socket.listen((news) => this.take(news)))
     for (const step of [steps.asked, steps.again, steps.kill]) {
       const climb = () => {
@@ -142,7 +148,7 @@ class PromptWatch {
   async #judge(place: Place): Promise<Verdict | undefined> {
     switch (place.kind) {
       case 'finished':
-        return { kind: 'finished', entry: place.entry }
+        return this.#judgeFinished(place.entry)
       case 'absent':
         return this.#judgeAbsence()
       case 'queued': {
@@ -157,8 +163,18 @@ class PromptWatch {
     }
   }
 
+  /** History may be ahead of the socket, over which some nodes send what they make: its end is waited for. */
+  #judgeFinished(entry: HistoryEntry): Verdict | undefined {
+    const now = this.#engine.now()
+    this.#finishedAt ??= now
+    const mayWait = !this.#steps.asked.aborted && now - this.#finishedAt < this.#engine.times.unreachableMs
+    return mayWait && !this.#handlers.hasAll() ? undefined : { kind: 'finished', entry }
+  }
+
   /** A prompt that we removed leaves no trace; any other is looked for once more, as it may just be between two places. */
   #judgeAbsence(): Verdict | undefined {
+    const over = this.#judgeLife()
+    if (over !== undefined) return over
     if (this.#steps.asked.aborted) return { kind: 'cancelled' }
     const now = this.#engine.now()
     this.#absentAt ??= now
@@ -166,9 +182,15 @@ class PromptWatch {
     return { kind: 'lost', reason: 'ComfyUI no longer knows the prompt: it was restarted, or its queue was cleared.' }
   }
 
+  #judgeLife(): Verdict | undefined {
+    const { end } = this.#life
+    if (end === undefined) return undefined
+    return this.#steps.asked.aborted ? { kind: 'cancelled' } : { kind: 'lost', reason: end }
+  }
+
   async #judgeSilence(error: Error): Promise<Verdict | undefined> {
-    const down = this.#engine.down()
-    if (down !== undefined) return this.#steps.asked.aborted ? { kind: 'cancelled' } : { kind: 'lost', reason: down }
+    const over = this.#judgeLife()
+    if (over !== undefined) return over
     const now = this.#engine.now()
     this.#silentSince ??= now
     if (this.#steps.kill.aborted) return this.#kill()

@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 import { type ProcessTree, processDir, spawnTree, type TreeEnd } from '../process-tree.ts'
 import type { ToolDeps } from '../tool.ts'
+import type { EngineLife } from './engine.ts'
 import type { ComfyuiSettings } from './settings.ts'
 
 /** Before the first start again; doubled by each that follows. */
@@ -16,6 +17,7 @@ const KEPT_LINES = 50
 const LINE_CHARACTERS = 2_000
 
 type Start = NonNullable<ComfyuiSettings['start']>
+type Life = { -readonly [name in keyof EngineLife]: EngineLife[name] }
 
 /** Keeps a ComfyUI of our own running: starts it, starts it again when it ends, and ends it with all its children. */
 export class Supervisor {
@@ -24,6 +26,7 @@ export class Supervisor {
   readonly #over = new AbortController()
   readonly #lines: string[] = []
   #tree: ProcessTree | undefined
+  #life: Life = { end: undefined }
   #lastEnd: string | undefined
   #loop: Promise<void> | undefined
 
@@ -35,6 +38,11 @@ export class Supervisor {
   /** Why there is no process now; undefined while there is one. */
   down(): string | undefined {
     return this.#tree === undefined ? (this.#lastEnd ?? 'ComfyUI is being started.') : undefined
+  }
+
+  /** The present process, or the last one; before the first, the one that is being started. */
+  get life(): EngineLife {
+    return this.#life
   }
 
   /** Why the last one ended; undefined before one did. */
@@ -89,13 +97,16 @@ export class Supervisor {
       recordDir: processDir(this.#deps.stateDir),
     })
     this.#tree = tree
+    const life: Life = { end: undefined }
+    this.#life = life
     this.#deps.log.info({ port: this.#start.port }, 'comfyui.started')
     for (const output of [tree.stdout, tree.stderr]) {
       createInterface({ input: output }).on('line', (line) => this.#keep(line.slice(0, LINE_CHARACTERS)))
     }
     const end = await tree.ended
     this.#tree = undefined
-    return this.#describe(end)
+    life.end = this.#describe(end)
+    return life.end
   }
 
   #keep(line: string): void {

@@ -24,6 +24,7 @@ export class Watchdog {
   #running: string | undefined
   /** When the running prompt last gave a sign: began, sent a message, used the machine. */
   #signAt = 0
+  #lookedAt: number | undefined
   #idleSince: number | undefined
   #window: { at: number; activity: Activity } | undefined
   #isBlind = true
@@ -60,6 +61,7 @@ export class Watchdog {
   /** Takes a look at the queue. */
   observeQueue(queue: QueueState): void {
     const now = this.#options.now()
+    this.#forgive(now)
     const running = queue.running[0]
     if (running !== this.#running) {
       this.#running = running
@@ -68,6 +70,17 @@ export class Watchdog {
     }
     this.#idleSince = running === undefined && queue.pending.length > 0 ? (this.#idleSince ?? now) : undefined
     this.#verdict = this.#judge(now, queue)
+  }
+
+  get #windowMs(): number {
+    return Math.min(WINDOW_MS, this.#options.stallMs / 4)
+  }
+
+  /** What is beyond the usual pause between two looks was spent by us, held up or suspended: no silence of the prompt. */
+  #forgive(now: number): void {
+    const unseenMs = now - (this.#lookedAt ?? now) - this.#windowMs
+    if (unseenMs > 0) this.#signAt = Math.min(now, this.#signAt + unseenMs)
+    this.#lookedAt = now
   }
 
   #judge(now: number, queue: QueueState): string | undefined {
@@ -85,7 +98,7 @@ export class Watchdog {
   #judgeActivity(now: number, activity: Activity): void {
     this.#window ??= { at: now, activity }
     const elapsed = now - this.#window.at
-    if (elapsed < Math.min(WINDOW_MS, this.#options.stallMs / 4)) return
+    if (elapsed < this.#windowMs) return
     const cpuShare = (activity.cpuMs - this.#window.activity.cpuMs) / elapsed
     const diskBytes = activity.diskBytes - this.#window.activity.diskBytes
     if (cpuShare > IDLE_CORE_SHARE || diskBytes > IDLE_DISK_BYTES) this.#signAt = now

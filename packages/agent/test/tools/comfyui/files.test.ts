@@ -68,7 +68,7 @@ describe('outputs', () => {
   })
 
   test('one that stands still is begun again', async () => {
-    await using world = await startWorld({ times: { fileIdleMs: 100 } })
+    await using world = await startWorld({ times: { fileIdleMs: 500 } })
     world.comfyui.faults.viewPauseMs = 60_000
     using testRun = new TestRun(
       graphs.makesFiles({ files: [{ filename: 'slow.bin', subfolder: '', type: 'output' }] }, 150_000),

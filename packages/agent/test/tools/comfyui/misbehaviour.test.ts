@@ -76,6 +76,21 @@ describe('the socket', () => {
     expect(await world.run(testRun)).toMatchObject({ kind: 'failed', code: 'output_lost', fault: 'infrastructure' })
   })
 
+  test('behind history when pictures come over it: they are waited for', async () => {
+    await using world = await startWorld()
+    using testRun = new TestRun(graphs.sendsToSocket(1))
+    world.comfyui.faults.socketDelayMs = 500
+    expect(await world.run(testRun)).toMatchObject({ kind: 'completed' })
+    expect(testRun.artifactKeys).toEqual(['3.images.0', '3.images.1'])
+  })
+
+  test('silent when pictures come over it: the run is lost after a while', async () => {
+    await using world = await startWorld({ times: { unreachableMs: 300 } })
+    using testRun = new TestRun(graphs.sendsToSocket(1))
+    world.comfyui.faults.socketDelayMs = 60_000
+    expect(await world.run(testRun)).toMatchObject({ kind: 'failed', code: 'output_lost', fault: 'infrastructure' })
+  })
+
   for (const generation of ['ancient', 'classic'] as const) {
     test(`previews arrive in the form of a ${generation} server`, async () => {
       await using world = await startWorld({ generation })

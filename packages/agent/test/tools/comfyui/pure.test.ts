@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -6,6 +7,7 @@ import fc from 'fast-check'
 import { afterAll, describe, expect, test } from 'vitest'
 import { readActivity } from '../../../src/tools/comfyui/activity.ts'
 import { readEnding, readHistory, readQueue, readStats } from '../../../src/tools/comfyui/answers.ts'
+import { runCanary } from '../../../src/tools/comfyui/canary.ts'
 import { readGraph, rewriteGraph } from '../../../src/tools/comfyui/graph.ts'
 import { ComfyuiRefusal } from '../../../src/tools/comfyui/http.ts'
 import { stripImageMetadata } from '../../../src/tools/comfyui/image-metadata.ts'
@@ -224,13 +226,31 @@ describe('the watchdog', () => {
   }
   const busy = { running: ['a'], pending: [] }
 
+  /** A look each second, for so long. */
+  const look = ({ after }: ReturnType<typeof world>, seconds: number): void => {
+    for (let second = 0; second < seconds; second++) after(1).observeQueue(busy)
+  }
+
   test('silence alone, without a look at the process, needs three minutes', () => {
-    const { watchdog, after } = world()
-    watchdog.observeQueue(busy)
-    after(170).observeQueue(busy)
-    expect(watchdog.stuck).toBeUndefined()
-    after(11).observeQueue(busy)
-    expect(watchdog.stuck).toContain('181 s')
+    const scene = world()
+    scene.watchdog.observeQueue(busy)
+    look(scene, 179)
+    expect(scene.watchdog.stuck).toBeUndefined()
+    look(scene, 1)
+    expect(scene.watchdog.stuck).toContain('180 s')
+  })
+
+  test('time in which nobody looked, as this process was held up, is no silence', () => {
+    const scene = world()
+    scene.watchdog.observeQueue(busy)
+    scene.watchdog.observeActivity({ cpuMs: 0, diskBytes: 0 })
+    look(scene, 10)
+    scene.after(600).observeQueue(busy)
+    expect(scene.watchdog.stuck).toBeUndefined()
+    look(scene, 4)
+    expect(scene.watchdog.stuck).toBeUndefined()
+    look(scene, 1)
+    expect(scene.watchdog.stuck).toContain('20 s')
   })
 
   test.each([
@@ -259,6 +279,19 @@ describe('the watchdog', () => {
     after(15).observeQueue({ running: ['prompt-9'], pending: [] })
     expect(watchdog.stuck).toBeUndefined()
   })
+})
+
+test('a smallest prompt that is done is fine, though nobody could look until its time was up', async () => {
+  const http = {
+    async submit() {
+      await once(AbortSignal.timeout(20), 'abort')
+      return { promptId: undefined, nodeErrors: {} }
+    },
+    history: async () => ({ messages: [], saysError: false, outputs: {}, meta: {} }),
+    forget: async () => {},
+    dequeue: () => expect.fail('it is no longer queued'),
+  }
+  expect(await runCanary(http, { canaryMs: 1 }, new AbortController().signal)).toBeUndefined()
 })
 
 test('what a process has done is read from the system', async () => {

@@ -1,12 +1,11 @@
-import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type ComfyuiFaults, childrenOf } from '@cyberun/testkit'
+import { type ComfyuiFaults, childrenOf, freePort } from '@cyberun/testkit'
 import { describe, expect, test } from 'vitest'
 import { createComfyuiTool } from '../../../src/tools/comfyui/comfyui.ts'
+import type { ComfyuiTimes } from '../../../src/tools/comfyui/settings.ts'
 import { comfyuiArguments, comfyuiEnvironment } from '../../../src/tools/comfyui/supervisor.ts'
 import type { Tool, ToolHealth } from '../../../src/tools/tool.ts'
 import * as graphs from './graphs.ts'
@@ -28,13 +27,14 @@ interface Supervised extends AsyncDisposable {
   pid(): number
 }
 
-async function supervise(command = process.execPath): Promise<Supervised> {
+async function supervise(command = process.execPath, times: Partial<ComfyuiTimes> = {}): Promise<Supervised> {
   const directory = mkdtempSync(join(tmpdir(), 'cyberun-supervised-'))
   const port = await freePort()
   const start = { command, args: [SIMULATOR, '--base-directory', directory], port }
   const tool = createComfyuiTool(
     { start, image_metadata: 'strip', keep_files: false, stall_seconds: 20 },
     { ...TEST_DEPS, stateDir: directory, env: { PATH: process.env['PATH'], CYBERUN_AGENT_KEY: 'secret' } },
+    { times },
   )
   const url = `http://127.0.0.1:${port}`
   return {
@@ -50,15 +50,6 @@ async function supervise(command = process.execPath): Promise<Supervised> {
       rmSync(directory, { recursive: true, force: true })
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 function processOn(port: number): number {
@@ -103,6 +94,17 @@ describe('a supervised ComfyUI', () => {
     await ready(supervised)
     using next = new TestRun(graphs.saves(1))
     expect(await supervised.tool.run(next, next.signal)).toMatchObject({ kind: 'completed' })
+  })
+
+  test('killed and started anew before anybody looks: the run is lost for the same reason', async () => {
+    await using supervised = await supervise(process.execPath, { pollMs: 4_000 })
+    await ready(supervised)
+    using testRun = new TestRun(graphs.sleeps(1, 60))
+    const ended = supervised.tool.run(testRun, testRun.signal)
+    await expect.poll(() => testRun.reports.length).toBeGreaterThan(0)
+    process.kill(supervised.pid(), 'SIGKILL')
+    await ready(supervised)
+    expect(await ended).toMatchObject({ code: 'engine_lost', message: expect.stringContaining('SIGKILL') })
   })
 
   test('a stubborn node is gone with its ComfyUI, when the last step of the ladder comes', async () => {

@@ -3,7 +3,7 @@ import { chmod, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { createLog } from '@cyberun/link/log'
-import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { createNerfstudioTool } from '../../../src/tools/nerfstudio/nerfstudio.ts'
 import { readStageLine } from '../../../src/tools/nerfstudio/stages.ts'
 import type { Assignment, InputFile, Tool } from '../../../src/tools/tool.ts'
@@ -115,7 +115,7 @@ describe('the nerfstudio tool', () => {
     await writeFile(join(bin, 'hang-ns-train'), '')
     const { run, cancel } = await testRun(VIDEO, await inputs(bin))
     const outcome = tool.run(run, cancel.signal)
-    await vi.waitFor(() => expect(calls()).toHaveLength(2), { timeout: 15_000 })
+    await expect.poll(calls).toHaveLength(2)
     cancel.abort(new Error('cancelled'))
     expect(await outcome).toEqual({ kind: 'cancelled' })
   })
