@@ -24,7 +24,9 @@ export const EVENT_STREAM_HEADERS = {
 /** Sends `feed` until it ends, `signal` aborts or the reader is gone. Owns the response; never throws. */
 export async function sendEventStream(response: ServerResponse, feed: EventFeed, signal: AbortSignal): Promise<void> {
   const gone = new AbortController()
-  response.once('close', () => gone.abort())
+  // It may have hung up while it was let in: that is said once.
+  if (response.destroyed) gone.abort()
+  else response.once('close', () => gone.abort())
   const over = AbortSignal.any([signal, gone.signal])
   const keepAlive = setInterval(() => {
     if (!response.writableNeedDrain) response.write(KEEP_ALIVE)

@@ -24,6 +24,8 @@ export class AgentSeat {
   #expected: { attempts: Set<string>; until: NodeJS.Timeout | undefined } | undefined
   /** False until it is known which attempts the agent came back with. */
   isReconciled = false
+  /** What it offers has changed, and it was not yet offered again what it declined. */
+  offersNews = false
   /** It does not do what it is given: nothing more until then. Milliseconds since 1970, like all times here. */
   stalledUntil = 0
   /** It declined: nothing more until it says that things have changed, or until then. */
@@ -46,6 +48,7 @@ export class AgentSeat {
   seated(connection: AgentConnection): void {
     this.#connection = connection
     this.isReconciled = false
+    this.offersNews = true
     this.#expectNothing()
     const { running_tasks: running } = connection.record.hello
     if (running.length === 0) return
@@ -85,6 +88,11 @@ export class AgentSeat {
     if (this.#connection !== connection) return
     this.#connection = undefined
     this.#expectNothing()
+  }
+
+  /** There is something to ask the store about it before it may take all that it could. */
+  get isBehind(): boolean {
+    return this.connection !== undefined && (!this.isReconciled || this.offersNews)
   }
 
   /** Nobody misses it when it is forgotten. */

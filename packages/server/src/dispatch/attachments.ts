@@ -65,14 +65,16 @@ export class Attachments {
     const attempt: Attempt = { taskId: name.task_id, teamId, agentId, fence: name.fence }
     try {
       const answer = await attachAttempt(store, attempt, gatewayId)
-      // Its link may be gone by now, or this server be stopping.
-      if (this.#opening.has(stream)) this.#answer(seat, stream, attempt, answer, name.expose_port)
+      // Its link may be gone by now, or this server be stopping. What is not answered is still to be attached.
+      if (this.#opening.has(stream)) {
+        seat.expectNoMore(attemptKey(attempt))
+        this.#answer(seat, stream, attempt, answer, name.expose_port)
+      }
     } catch (error) {
       stream.reset('internal')
       throw error
     } finally {
       this.#opening.delete(stream)
-      seat.expectNoMore(attemptKey(attempt))
       this.#context.wake(teamId)
     }
   }

@@ -2,6 +2,7 @@ import { type Chunk, encodeLine, type LinkStream, lineEvents, type StreamEvents 
 import type { Log } from '@cyberun/link/log'
 import {
   type AgentTaskLine,
+  type DeclineReason,
   FieldError,
   parseAgentTaskLine,
   type ResetCode,
@@ -19,6 +20,8 @@ import { LogCap } from './log-cap.ts'
 export interface AttemptHost extends LiveHost {
   readonly store: Store
   readonly log: Log
+  /** Its agent does not take it. Told as it is heard: what the agent says of itself next is of later. */
+  onDeclined(attempt: Attempt, reason: DeclineReason): void
   /** Something of it was stored. */
   onStored(attempt: Attempt): void
   /** Once, last. */
@@ -106,11 +109,15 @@ export class AttemptStream {
     switch (this.#state.kind) {
       case 'assigned':
       case 'running':
-      case 'finishing':
         this.#state = { kind: 'cancelled', since: this.#host.now() }
         this.#reports.stop()
         this.#live.stop()
         this.#say({ type: 'cancel' })
+        return
+      case 'finishing':
+        // Its agent has said its last word and only waits to hear that it may forget the run.
+        this.#stored = this.#sequence
+        this.#end({ kind: 'cancelled' })
         return
       case 'adrift':
         // It is told that it is late when it attaches.
@@ -196,6 +203,7 @@ export class AttemptStream {
         return
       case 'declined':
         this.#state = { kind: 'finishing' }
+        this.#host.onDeclined(this.attempt, line.reason)
         this.#reports.add({ kind: 'declined', reason: line.reason, message: line.message }, characters)
         return
       case 'event':

@@ -4,18 +4,16 @@ import type { AgentConnection } from '../agents/types.ts'
 import type { Attempt } from '../model/attempt.ts'
 import { saveProgress } from '../store/attempts.ts'
 import { claimTasks, type Takers } from '../store/claims.ts'
-import { agentsThatDeclined, clearRefusals } from '../store/waiting.ts'
 import { Tally } from '../tally.ts'
-import type { AgentSeat } from './agent-seat.ts'
 import { Assigner } from './assigner.ts'
 import { Attachments } from './attachments.ts'
 import { type AttemptEnd, describeEnd } from './attempt-states.ts'
 import type { AttemptHost, AttemptStream } from './attempt-stream.ts'
+import { CatchUp } from './catch-up.ts'
 import type { DispatchContext } from './context.ts'
 import { giveUp } from './give-up.ts'
 import { DISPATCH_LIMITS } from './limits.ts'
 import { Placements } from './placements.ts'
-import { lostAttempts } from './reconcile.ts'
 import { Seats } from './seats.ts'
 import { createTeamClaims, type TeamClaims } from './team-claims.ts'
 import type { Dispatch, DispatchCounts, DispatchOptions } from './types.ts'
@@ -33,6 +31,7 @@ class DispatchHere implements Dispatch {
   readonly #assigner: Assigner
   readonly #placements: Placements
   readonly #attachments: Attachments
+  readonly #catchUp: CatchUp
   /** Of each team that had an agent here. */
   readonly #claims = new Map<string, TeamClaims>()
   readonly #timers: NodeJS.Timeout[]
@@ -58,9 +57,13 @@ class DispatchHere implements Dispatch {
     this.#assigner = new Assigner(this.#context)
     this.#placements = new Placements(this.#context, this.#assigner)
     this.#attachments = new Attachments(this.#context)
+    this.#catchUp = new CatchUp(this.#context)
     this.#timers = [
       setInterval(
-        this.#oneAtATime('dispatch.sweep_failed', () => sweep(this.#context)),
+        this.#oneAtATime('dispatch.sweep_failed', async () => {
+          await sweep(this.#context)
+          await this.#catchUp.all()
+        }),
         limits.sweepMs,
       ),
       setInterval(
@@ -114,7 +117,7 @@ class DispatchHere implements Dispatch {
         createTeamClaims(claimGapMs, () => this.#claim(teamId)),
       )
     }
-    this.#run('dispatch.reconciliation_failed', () => this.#reconcile(seat, agent))
+    this.#run('dispatch.reconciliation_failed', () => this.#catchUp.one(seat))
   }
 
   unlinked(agent: AgentConnection, reason: CloseReason): void {
@@ -134,8 +137,10 @@ class DispatchHere implements Dispatch {
     const seat = this.#seats.find(teamId, record.hello.agent_id)
     if (seat?.connection !== agent) return
     if (record.freeSlots !== 0) seat.pausedUntil = 0
-    if (what === 'inventory') this.#run('dispatch.refusals_not_cleared', () => this.#offerAgain(seat))
-    else this.wake(teamId)
+    if (what === 'inventory') {
+      seat.offersNews = true
+      this.#run('dispatch.refusals_not_cleared', () => this.#catchUp.one(seat))
+    } else this.wake(teamId)
   }
 
   serveStream(stream: LinkStream, agent: AgentConnection): void {
@@ -187,6 +192,9 @@ class DispatchHere implements Dispatch {
   #attemptHost({ store, bus, log, now }: DispatchOptions, limits: AttemptHost['limits']): AttemptHost {
     return {
       ...{ store, log, now, limits },
+      onDeclined: ({ teamId, agentId }, reason) => {
+        if (reason === 'no_slot' || reason === 'tool_unhealthy') this.#seats.pause(teamId, agentId)
+      },
       onStored: ({ taskId }) => bus.publish('task.changed', { taskId }),
       onLive: ({ taskId }, event) => bus.publish('task.live', { taskId, event }),
       onProgress: (attempt, progress) =>
@@ -205,9 +213,6 @@ class DispatchHere implements Dispatch {
       case 'settled':
         if (end.completed && seat?.connection) seat.connection.record.tasksCompleted += 1
         break
-      case 'declined':
-        if (end.reason === 'no_slot' || end.reason === 'tool_unhealthy') this.#seats.pause(teamId, agentId)
-        break
       case 'refused':
         this.#seats.stall(teamId, agentId)
         giveUp(this.#context, attempt.attempt, {
@@ -219,6 +224,7 @@ class DispatchHere implements Dispatch {
         this.#seats.stall(teamId, agentId)
         giveUp(this.#context, attempt.attempt, { cause: 'agent_faulty', message: `${agentId}: ${end.message}` })
         break
+      case 'declined':
       case 'cancelled':
       case 'late':
       case 'dropped':
@@ -246,26 +252,6 @@ class DispatchHere implements Dispatch {
       log.warn({ error, team_id: teamId }, 'dispatch.claim_failed')
       return false
     }
-  }
-
-  async #reconcile(seat: AgentSeat, agent: AgentConnection): Promise<void> {
-    const { store, limits } = this.#context
-    const lost = await lostAttempts(store, seat, agent)
-    if (seat.connection !== agent) return
-    const message = `${seat.agentId} was started anew and came back without it`
-    for (const attempt of lost) giveUp(this.#context, attempt, { cause: 'agent_restarted', message })
-    seat.expectFor(limits.expectMs, () => this.wake(seat.teamId))
-    seat.isReconciled = true
-    await this.#offerAgain(seat)
-  }
-
-  /** What the agent offers has changed: it may be asked for what it declined before. */
-  async #offerAgain({ teamId, agentId }: AgentSeat): Promise<void> {
-    const { store } = this.#context
-    this.wake(teamId)
-    if (!(await agentsThatDeclined(store, teamId)).has(agentId)) return
-    await clearRefusals(store, teamId, agentId)
-    this.wake(teamId)
   }
 
   #run(event: string, work: () => Promise<void>): void {

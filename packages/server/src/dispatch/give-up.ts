@@ -8,7 +8,7 @@ import type { DispatchContext } from './context.ts'
  * be told, is late. When the database does not take it, the attempt's lease ends it.
  */
 export function giveUp(
-  context: DispatchContext,
+  context: Omit<DispatchContext, 'host'>,
   attempt: Attempt,
   why: { cause: ReleaseCause; message: string },
 ): void {

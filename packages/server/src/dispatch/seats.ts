@@ -84,6 +84,11 @@ export class Seats {
     }
   }
 
+  /** Those about which there is something to ask the store. */
+  get behind(): AgentSeat[] {
+    return [...this.#teams.values()].flatMap((team) => [...team.values()].filter(({ isBehind }) => isBehind))
+  }
+
   situations(teamId: string): AgentSituation[] {
     const now = this.#now()
     return [...(this.#teams.get(teamId)?.values() ?? [])].flatMap(

@@ -42,6 +42,7 @@ function feedOf() {
     next: (signal) =>
       new Promise((resolve) => {
         give = resolve
+        if (signal.aborted) resolve(undefined)
         signal.addEventListener('abort', () => resolve(undefined), { once: true })
       }),
   }
@@ -92,6 +93,14 @@ test('a reader that takes nothing for 60 s is cut off, and gets no comments mean
   await sent
   expect(response.destroyed).toBe(true)
   expect(response.taken).toEqual(['retry: 2000\n\n', 'data: 1\n\n'])
+  expect(vi.getTimerCount()).toBe(0)
+})
+
+test('a reader that hung up before its stream began is not waited for', async () => {
+  const response = new ReaderResponse()
+  response.destroy()
+  await turn()
+  await sendEventStream(response as unknown as ServerResponse, feedOf().feed, new AbortController().signal)
   expect(vi.getTimerCount()).toBe(0)
 })
 

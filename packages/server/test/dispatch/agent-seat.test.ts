@@ -1,7 +1,7 @@
-import type { Link } from '@cyberun/link'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { AgentConnection } from '../../src/agents/types.ts'
 import { AgentSeat, attemptKey } from '../../src/dispatch/agent-seat.ts'
+import { connection } from './agent-connection.ts'
 
 const EXPECT_MS = 15_000
 const RUNNING = [
@@ -11,36 +11,6 @@ const RUNNING = [
 
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
-
-const fakeLink: Link = {
-  welcome: { software: '', capabilities: [], initialWindow: 0, fields: {} },
-  roundTripMs: undefined,
-  stats: { bytesIn: 0, bytesOut: 0, streams: 0, queuedBytes: 0 },
-  closed: new Promise(() => {}),
-  goingAway: new Promise(() => {}),
-  open: () => {
-    throw new Error('carries nothing')
-  },
-  goAway() {},
-  close() {},
-}
-
-function connection(said: { running?: typeof RUNNING; tools?: AgentConnection['record']['tools'] }): AgentConnection {
-  return {
-    ...{ teamId: 'team-1', credentialId: 'credential-1', machineKey: 'machine-1', generation: 1, dialledAt: 0 },
-    ...{ link: fakeLink, isDraining: false },
-    record: {
-      hello: {
-        ...{ agent_id: 'a', agent_version: '0.1.0', labels: ['gpu'], platform_arch: 'linux/amd64' },
-        ...{ tool: null, tool_version: null, gpu_capacity: 3, tools: [], terminal: false },
-        running_tasks: said.running ?? [],
-      },
-      ...{ connectedAt: 0, tasksCompleted: 0, lastHeartbeatAt: 0, freeSlots: undefined, inventory: undefined },
-      systemStats: { comfyui_version: null, pytorch_version: null, os_type: 'linux', gpu_devices: [] },
-      tools: said.tools ?? [{ type: 'demo', version: '1', state: 'ready' }],
-    },
-  }
-}
 
 function seatOf(agent: AgentConnection): AgentSeat {
   const seat = new AgentSeat('team-1', 'a')

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
+import { mkdtemp, readdir, readlink, rm, symlink } from 'node:fs/promises'
 import { request as httpRequest } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -63,6 +63,14 @@ async function storedKeys(): Promise<string[]> {
   const keys: string[] = []
   for await (const page of world.objects.list()) keys.push(...page.map(({ key }) => key))
   return keys
+}
+
+/** The objects that this process has open. */
+async function openObjects(): Promise<string[]> {
+  const descriptors = (await readdir('/proc/self/fd')).map((name) => join('/proc/self/fd', name))
+  // One that was closed since the folder was read is no link any more.
+  const paths = await Promise.all(descriptors.map((path) => readlink(path).catch(() => '')))
+  return paths.filter((path) => path.startsWith(join(directories.at(-1) ?? '', 'files', 'objects')))
 }
 
 async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
@@ -325,6 +333,8 @@ test('a download that is hung up on leaves nothing open', async () => {
   const response = await fetch(url)
   const reader = response.body?.getReader()
   await reader?.read()
+  await expect.poll(openObjects).toHaveLength(1)
   await reader?.cancel()
+  await expect.poll(openObjects).toEqual([])
   expect((await fetch(url)).status).toBe(200)
 })

@@ -139,5 +139,5 @@ onBothStores('an object store', (open) => {
     const made = Array.from({ length: 510 }, (_, at) => `out-${String(at).padStart(4, '0')}`)
     await Promise.all(made.map((key) => put(store, key, Buffer.from(key))))
     expect(await keys(store)).toEqual(made)
-  })
+  }, 120_000)
 })

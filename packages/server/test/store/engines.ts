@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createLog } from '@cyberun/link/log'
 import { lacksPrograms, type Postgres, startPostgres } from '@cyberun/testkit'
-import { afterAll, afterEach, describe } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe } from 'vitest'
 import { Sql } from '../../src/store/handle.ts'
 import { openStore, type Store, type StoreOptions } from '../../src/store/store.ts'
 
@@ -12,6 +12,7 @@ export const silent = createLog({ level: 'silent', format: 'json' })
 /** One server for all suites of a test file. */
 let postgres: Promise<Postgres> | undefined
 let databases = 0
+const startedPostgres = () => (postgres ??= startPostgres())
 afterAll(async () => (await postgres)?.[Symbol.asyncDispose]())
 
 export interface Engines {
@@ -36,10 +37,11 @@ export function onBothEngines(name: string, suite: (engines: Engines) => void): 
   })
 
   describe.skipIf(lacksPrograms('postgres'))(`${name}, on PostgreSQL`, () => {
+    // Not in the time of the first test: to make and start a server takes longer than most of them.
+    beforeAll(async () => void (await startedPostgres()))
     suite(
       enginesOf(async () => {
-        postgres ??= startPostgres()
-        const databaseUrl = await (await postgres).createDatabase(`suite_${++databases}`)
+        const databaseUrl = await (await startedPostgres()).createDatabase(`suite_${++databases}`)
         return { dataDir: 'unused', databaseUrl }
       }),
     )

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Role } from '@cyberun/api'
+import { uuidv7 } from 'uuidv7'
 import type { FreeAgent } from '../../src/model/fairness.ts'
 import type { Requirements } from '../../src/model/requirements.ts'
 import { type ClaimedTask, type ClaimOrder, claimTasks, type Takers } from '../../src/store/claims.ts'
@@ -13,7 +14,7 @@ import { importWorkflow, type WorkflowDefinition } from '../../src/store/workflo
 export const TEAM = 'team-1'
 export const WORKFLOW = 'workflow-1'
 export const GATEWAY = 'gw-1'
-export const ACK_MS = 5_000
+export const ACK_MS = 60_000
 
 export const definition = (changes: Partial<WorkflowDefinition> = {}): WorkflowDefinition => ({
   display_name: 'Echo',
@@ -62,7 +63,8 @@ export const needs = (changes: Partial<Requirements> = {}): Requirements => ({
 })
 
 export const newTask = (changes: Partial<NewTask> = {}): NewTask => ({
-  id: randomUUID(),
+  // As the service makes them: those of one millisecond wait in the order of their ids.
+  id: uuidv7(),
   teamId: TEAM,
   workflowId: WORKFLOW,
   workflowVersion: 1,

@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { readEvents } from '../../src/store/task-events.ts'
 import { forgetOld } from '../../src/tasks/retention.ts'
 import type { Submitter } from '../../src/tasks/submission.ts'
-import { controlWith, type TestControl } from '../control/doubles.ts'
+import { controlWith, identityDouble, type TestControl } from '../control/doubles.ts'
 import { onBothEngines, silent } from '../store/engines.ts'
 import { HOUR, type Run, type TasksWorld, tasksWorld } from './tasks-world.ts'
 
@@ -23,9 +23,9 @@ interface Bed {
   open(after?: string): Promise<IncomingMessage>
 }
 
-async function bed(world: TasksWorld): Promise<Bed> {
+async function bed(world: TasksWorld, identity = identityDouble()): Promise<Bed> {
   const { bus, tasks } = world
-  const control = await controlWith({ bus, tasks })
+  const control = await controlWith({ bus, tasks, identity })
   onTestFinished(async () => {
     await control[Symbol.asyncDispose]()
     await world[Symbol.asyncDispose]()
@@ -174,6 +174,32 @@ onBothEngines('the end of a stream', ({ emptyStore }) => {
     const reading = readUpTo(await open())
     await control.stop(new AbortController().signal)
     await reading
+  })
+
+  test('a reader that hangs up while it is let in leaves nothing behind', async () => {
+    const [asked, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    let asks = 0
+    const identity = identityDouble({
+      // The second time is with the feed open.
+      roleIn: async () => {
+        if (++asks === 2) {
+          asked.resolve()
+          await answer.promise
+        }
+        return 'owner'
+      },
+    })
+    const { world, control, run, submitter } = await bed(tasksWorld(await emptyStore()), identity)
+    const headers = { authorization: 'Bearer good', 'x-team-id': submitter.teamId }
+    const request = get(`${control.url}/api/v1/r/tasks/${run.taskId}/events`, { headers })
+    request.on('error', () => {}) // it is cut on purpose
+    await asked.promise
+    expect(world.tasks.feedCount).toBe(1)
+    request.destroy()
+    // The server has noticed by the time it has answered another call.
+    await fetch(`${control.url}/healthz`)
+    answer.resolve()
+    await expect.poll(() => world.tasks.feedCount).toBe(0)
   })
 
   test('a reader that hangs up leaves nothing behind', async () => {

@@ -20,6 +20,7 @@ const refusedFor = (error: { code: string }) => error.code
 onBothEngines('submitting a run', ({ emptyStore }) => {
   async function bed() {
     const world = tasksWorld(await emptyStore())
+    onTestFinished(() => world[Symbol.asyncDispose]())
     const submitter = await world.newSubmitter()
     const workflowId = await world.importWorkflow(submitter, {
       workflow_slug: 'paint',
@@ -256,7 +257,7 @@ onBothEngines('submitting a run', ({ emptyStore }) => {
 test.skipIf(lacksPrograms('postgres'))(
   'without its database a submission is refused with a time to try again',
   async () => {
-    const postgres = await startPostgres()
+    await using postgres = await startPostgres()
     const databaseUrl = await postgres.createDatabase('away')
     const store = await openStore({ dataDir: 'unused', databaseUrl, log: silent })
     onTestFinished(() => store.close())

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { DISPATCH_LIMITS } from '../../../server/src/dispatch/limits.ts'
 import { needs } from '../../../server/test/store/task-world.ts'
 import { until } from '../../src/until.ts'
 import { type DispatchWorld, dispatchWorld } from './dispatch-world.ts'
@@ -87,14 +88,18 @@ describe('a task that runs', () => {
     const world = await dispatchWorld()
     const agent = await world.agent()
     const { attempt } = await world.runOn(agent)
+    const began = performance.now()
     for (let step = 1; step <= 100; step++) attempt.say({ type: 'progress', progress: step / 100, step_current: step })
-    for (let picture = 0; picture < 20; picture++) {
-      attempt.say({ type: 'preview', content_type: 'image/png', data: `${picture}AAA`.slice(-4) })
+    for (let picture = 1; picture <= 20; picture++) {
+      attempt.say({ type: 'preview', content_type: 'image/png', data: `${1_000 + picture}` })
     }
-    const live = (kind: string) => world.said.live.filter(({ event }) => event.kind === kind)
-    await until(() => live('progress').at(-1)?.event.kind === 'progress' && live('preview').length === 2)
-    await until(() => JSON.stringify(live('progress').at(-1)).includes('"step_current":100'))
-    expect(live('progress').length).toBeLessThanOrEqual(3)
+    const live = (kind: string) => world.said.live.flatMap(({ event }) => (event.kind === kind ? [event] : []))
+    await expect.poll(() => live('progress').at(-1)).toMatchObject({ step_current: 100 })
+    await expect.poll(() => live('preview').at(-1)).toMatchObject({ data: '1020' })
+    // One at once, and one at the end of each interval that has gone by; timers may be early by a millisecond.
+    const elapsedMs = performance.now() - began + 5
+    expect(live('progress').length).toBeLessThanOrEqual(1 + Math.floor(elapsedMs / DISPATCH_LIMITS.progressMs))
+    expect(live('preview').length).toBeLessThanOrEqual(1 + Math.floor(elapsedMs / DISPATCH_LIMITS.previewMs))
     await until(() => world.lines.every((line) => !line.includes('progress_not_saved')))
     attempt.finish(1)
     await attempt.over()

@@ -10,18 +10,21 @@ describe.skipIf(lacksPrograms('postgres'))('on PostgreSQL', () => {
     const agents = await Promise.all(['a', 'b', 'c'].map((id) => world.agent({ id, slots: 2 })))
     const tasks = await Promise.all(Array.from({ length: 60 }, () => world.submit({ maxRetries: 0 })))
     let served = 0
-    for (const agent of agents) {
-      void (async () => {
-        for (;;) {
-          const attempt = await agent.next()
-          attempt.say({ type: 'accepted' })
-          attempt.note(1)
-          attempt.finish(2)
-          served++
-        }
-      })()
-    }
+    let isOver = false
+    const serving = agents.map(async ({ attempts }) => {
+      for (let at = 0; ; at++) {
+        await until(() => isOver || attempts.length > at, { withinMs: 60_000 })
+        const attempt = attempts[at]
+        if (attempt === undefined) return
+        attempt.say({ type: 'accepted' })
+        attempt.note(1)
+        attempt.finish(2)
+        served++
+      }
+    })
     for (const taskId of tasks) await world.reaches(taskId, 'completed')
+    isOver = true
+    await Promise.all(serving)
     expect(served).toBe(tasks.length)
     for (const taskId of tasks) {
       expect(await world.story(taskId)).toEqual(['pending', 'queued', 'running', 'log: note 1', 'completed'])
