@@ -69,7 +69,10 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
   let isStopping = false
   const stop = async (signal: AbortSignal) => {
     isStopping = true
-    for (const stopPart of stops.splice(0).reverse()) await stopPart(signal)
+    for (const stopPart of stops.splice(0).reverse()) {
+      // With the database away some cannot write their last: that must not keep the others, and the process, running.
+      await stopPart(signal).catch((error: unknown) => log.error({ error }, 'server.stop_failed'))
+    }
   }
   try {
     const { now } = Date

@@ -1,11 +1,15 @@
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { expect, test } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import { loadConfig, parseConfig } from '../src/config.ts'
 
+const directory = mkdtempSync(join(tmpdir(), 'cyberun-config-'))
+afterAll(() => rmSync(directory, { recursive: true }))
+
+let files = 0
 function yamlFile(text: string): string {
-  const file = join(mkdtempSync(join(tmpdir(), 'cyberun-config-')), 'cyberun.yaml')
+  const file = join(directory, `${++files}.yaml`)
   writeFileSync(file, text)
   return file
 }

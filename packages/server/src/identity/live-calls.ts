@@ -15,6 +15,7 @@ interface LiveCall {
 export class LiveCalls {
   readonly #calls = new Set<LiveCall>()
   readonly #unsubscribe: readonly (() => void)[]
+  #isStopped = false
 
   constructor(bus: Bus) {
     this.#unsubscribe = [
@@ -39,11 +40,14 @@ export class LiveCalls {
   hold(caller: Caller, teamId: string): { signal: AbortSignal; release(): void } {
     const call = { caller, teamId, ending: new AbortController() }
     this.#calls.add(call)
+    // It was let in before, and would keep a stopping server waiting.
+    if (this.#isStopped) call.ending.abort()
     return { signal: call.ending.signal, release: () => void this.#calls.delete(call) }
   }
 
   /** Ends all of them. */
   stop(): void {
+    this.#isStopped = true
     for (const unsubscribe of this.#unsubscribe) unsubscribe()
     this.#end(() => true)
   }

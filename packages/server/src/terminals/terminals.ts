@@ -241,7 +241,12 @@ export class Terminals {
     const { scope, right, tunnel } = admitted
     const began = now()
     const about = { agent_id: agentId, address, viewer: name }
-    await this.#record(admitted, agentId, 'terminal.opened', about)
+    try {
+      await this.#record(admitted, agentId, 'terminal.opened', about)
+    } catch (error) {
+      stream.reset('cancelled')
+      throw error
+    }
     const attach: TerminalAttach = {
       ...{ scope, viewer: name, cols, rows },
       ...(right !== undefined && { right }),

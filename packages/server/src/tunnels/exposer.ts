@@ -7,6 +7,7 @@ import { type Exposure, findExposure, stillExposed } from '../store/exposures.ts
 import type { Store } from '../store/store.ts'
 import type { OpenTunnel } from './open-tunnel.ts'
 import { PRESENCE_LIMITS } from './presence.ts'
+import { Sweeps } from './sweeps.ts'
 import type { TunnelCaller } from './tunnel-audit.ts'
 import type { Tunnels } from './tunnels.ts'
 
@@ -31,11 +32,6 @@ export interface ExposerOptions {
   tunnels: Pick<Tunnels, 'open' | 'ofTasks' | 'endOfTask'>
 }
 
-/** An attempt whose service is being waited for, or was dealt with. */
-interface Exposing {
-  readonly end: AbortController
-}
-
 /**
  * Opens a tunnel to the service of each run that has one, once it listens, and closes it with the run, or when its last
  * browser tab has been closed for `PRESENCE_LIMITS.awayMs`. What is exposed is read from dispatch and the store each time,
@@ -43,14 +39,14 @@ interface Exposing {
  */
 export class Exposer {
   readonly #options: ExposerOptions
-  /** By task and fence; an attempt is dealt with once. */
-  readonly #exposing = new Map<string, Exposing>()
-  /** Sessions that a browser has been on. */
-  readonly #watched = new Set<string>()
+  /** By task and fence: those whose service is being waited for, or was dealt with. An attempt is dealt with once. */
+  readonly #exposing = new Map<string, AbortController>()
+  /** Those that a browser has been on. One that was revoked begins anew: nobody has its new address yet. */
+  readonly #watched = new WeakSet<OpenTunnel>()
   readonly #releases: (() => void)[]
   /** What is under way: `stop` waits for it. */
   readonly #work = new Set<Promise<void>>()
-  #isSweeping = false
+  readonly #sweeps = new Sweeps(() => this.#closeWhatIsOver())
 
   constructor(options: ExposerOptions) {
     this.#options = options
@@ -62,21 +58,18 @@ export class Exposer {
     ]
   }
 
-  /** Looks once for runs to expose, for tunnels whose run is over, and for those whose tabs were closed. */
-  async sweep(): Promise<void> {
+  /**
+   * Looks once, at a time after this call, for runs to expose, for tunnels whose run is over, and for those whose tabs were
+   * closed.
+   */
+  sweep(): Promise<void> {
     this.#look()
-    if (this.#isSweeping) return
-    this.#isSweeping = true
-    try {
-      await this.#closeWhatIsOver()
-    } finally {
-      this.#isSweeping = false
-    }
+    return this.#sweeps.ask()
   }
 
   async stop(): Promise<void> {
     for (const release of this.#releases.splice(0)) release()
-    for (const { end } of this.#exposing.values()) end.abort()
+    for (const end of this.#exposing.values()) end.abort()
     await Promise.all(this.#work)
   }
 
@@ -96,23 +89,33 @@ export class Exposer {
       running.add(key)
       if (this.#exposing.has(key)) continue
       const end = new AbortController()
-      this.#exposing.set(key, { end })
-      this.#run('expose.failed', () => this.#expose(attempt, port, end.signal))
+      this.#exposing.set(key, end)
+      this.#run('expose.failed', async () => {
+        let isDone = false
+        try {
+          isDone = await this.#expose(attempt, port, end.signal)
+        } finally {
+          if (!isDone && this.#exposing.get(key) === end) this.#exposing.delete(key)
+        }
+      })
     }
-    for (const [key, { end }] of this.#exposing) {
+    for (const [key, end] of this.#exposing) {
       if (running.has(key)) continue
       end.abort()
       this.#exposing.delete(key)
     }
   }
 
-  async #expose(attempt: Attempt, port: number, signal: AbortSignal): Promise<void> {
+  /** Whether the attempt is dealt with; otherwise the next look begins anew. */
+  async #expose(attempt: Attempt, port: number, signal: AbortSignal): Promise<boolean> {
     const { store, log } = this.#options
     const exposure = await findExposure(store, attempt)
+    // Its agent said so a moment ago, and that it runs is still being stored.
+    if (!exposure) return false
     // It had its tunnel: that is still open, or somebody or its last tab has closed it.
-    if (!exposure || exposure.openedFence === attempt.fence) return
+    if (exposure.openedFence === attempt.fence) return true
     const failure = await this.#openWhenReady(attempt, port, exposure, signal)
-    if (signal.aborted) return
+    if (signal.aborted) return true
     const ids = { task_id: attempt.taskId, team_id: attempt.teamId, agent_id: attempt.agentId, target_port: port }
     if (failure) log.warn({ ...ids, hint: failure.message }, 'expose.not_opened')
     const message = failure
@@ -120,6 +123,7 @@ export class Exposer {
       : 'its service can be reached: the tunnel_url of the task leads to it'
     await remarkOnAttempt(store, attempt, message)
     this.#options.bus.publish('task.changed', { taskId: attempt.taskId })
+    return true
   }
 
   /** Tries until the service listens. Returns why there is no tunnel, or nothing when there is one. */
@@ -160,15 +164,14 @@ export class Exposer {
       if (!running.has(tunnel.facts.taskId ?? '')) await tunnels.endOfTask(tunnel, 'task_over')
       else if (this.#isLeft(tunnel, now())) await tunnels.endOfTask(tunnel, 'tabs_closed')
     }
-    const sessions = new Set(tunnels.ofTasks().map(({ facts }) => facts.sessionId))
-    for (const sessionId of this.#watched) if (!sessions.has(sessionId)) this.#watched.delete(sessionId)
   }
 
   /** Whether a browser was here, and none has been seen since a while. Programs that are no browsers do not count. */
-  #isLeft({ facts, presence }: OpenTunnel, now: number): boolean {
-    const isHere = presence.list(now, PRESENCE_LIMITS.viewers).some(({ userAgent }) => userAgent.startsWith('Mozilla/'))
-    if (isHere) this.#watched.add(facts.sessionId)
-    return !isHere && this.#watched.has(facts.sessionId)
+  #isLeft(tunnel: OpenTunnel, now: number): boolean {
+    const viewers = tunnel.presence.list(now, PRESENCE_LIMITS.viewers)
+    const isHere = viewers.some(({ userAgent }) => userAgent.startsWith('Mozilla/'))
+    if (isHere) this.#watched.add(tunnel)
+    return !isHere && this.#watched.has(tunnel)
   }
 
   #run(event: string, work: () => Promise<void>): void {

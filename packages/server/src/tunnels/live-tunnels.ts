@@ -16,6 +16,7 @@ import {
 } from '../store/tunnels.ts'
 import type { PortDoors } from './doors/port-doors.ts'
 import { OpenTunnel } from './open-tunnel.ts'
+import { Sweeps } from './sweeps.ts'
 import { auditOf } from './tunnel-audit.ts'
 import { openToken, visitSecretOf } from './tunnel-keys.ts'
 import { TunnelSet } from './tunnel-set.ts'
@@ -57,8 +58,7 @@ export class LiveTunnels {
   /** Ended, but the store could not be told yet. */
   readonly #unwritten = new Set<Closing>()
   readonly #releases: (() => void)[] = []
-  #sweeping: Promise<void> | undefined
-  #sweepAgain = false
+  readonly #sweeps = new Sweeps(() => this.#sweep())
   #notedAt: number
 
   private constructor(options: LiveTunnelsOptions) {
@@ -107,7 +107,7 @@ export class LiveTunnels {
   /** Ends every visit and writes the last figures down; the tunnels stay open in the store. */
   async stop(): Promise<void> {
     for (const release of this.#releases.splice(0)) release()
-    await this.#sweeping
+    await this.#sweeps.underWay
     const open = this.open.all()
     for (const tunnel of open) tunnel.close()
     for (const release of this.#holds.values()) release()
@@ -154,25 +154,18 @@ export class LiveTunnels {
 
   /** Looks once, at a time after this call. Never rejects: what fails now is looked at again a second later. */
   sweepNow(): Promise<void> {
-    this.#sweepAgain = true
-    this.#sweeping ??= this.#sweepWhileRung().finally(() => {
-      this.#sweeping = undefined
-    })
-    return this.#sweeping
-  }
-
-  async #sweepWhileRung(): Promise<void> {
-    while (this.#sweepAgain) {
-      this.#sweepAgain = false
-      try {
-        await this.#sweep()
-      } catch (error) {
-        this.#options.log.warn({ error }, 'tunnel.sweep_failed')
-      }
-    }
+    return this.#sweeps.ask()
   }
 
   async #sweep(): Promise<void> {
+    try {
+      await this.#endWhatIsOver()
+    } catch (error) {
+      this.#options.log.warn({ error }, 'tunnel.sweep_failed')
+    }
+  }
+
+  async #endWhatIsOver(): Promise<void> {
     const now = this.#options.now()
     // Taken before the store is asked: a tunnel opened meanwhile is not among the answers.
     const open = this.open.all()

@@ -50,6 +50,8 @@ export class Tunnels implements TunnelIndex {
   readonly #options: TunnelsOptions
   readonly #live: LiveTunnels
   readonly #open: TunnelSet
+  /** By agent; those that are being opened count for its limit. */
+  readonly #opening = new Set<{ teamId: string; agentId: string }>()
 
   private constructor(options: TunnelsOptions, live: LiveTunnels) {
     this.#options = options
@@ -135,9 +137,7 @@ export class Tunnels implements TunnelIndex {
         'The agent is not connected: start it on its machine, then open the tunnel again.',
       )
     }
-    if (this.#open.ofAgent(teamId, agentId).length >= MAX_PER_AGENT) {
-      throw new ApiError('conflict', `The agent has ${MAX_PER_AGENT} open tunnels: close one first.`)
-    }
+    using place = this.#takePlace(teamId, agentId)
     const keys = newTunnelKeys()
     const { warnings, ...service } = await checkService(path, request, `/tunnel/${keys.token}`, signal)
 
@@ -177,6 +177,7 @@ export class Tunnels implements TunnelIndex {
       throw error
     }
     const tunnel = this.#live.add(record, keys.token)
+    place[Symbol.dispose]()
     // A right that ended since the caller was let in is noticed here, not by the first visitor.
     await this.#live.sweepNow()
     if (this.#open.bySession(sessionId) !== tunnel) {
@@ -211,7 +212,8 @@ export class Tunnels implements TunnelIndex {
     await this.#requireAgent(teamId, agentId)
     const chosen =
       sessionId === undefined ? this.#open.ofAgent(teamId, agentId) : [this.find(teamId, agentId, sessionId)]
-    for (const tunnel of chosen) await this.#live.close(tunnel, 'closed', actorOf(caller))
+    // All at once: none of them is revoked, and so another one, before its turn has come.
+    await Promise.all(chosen.map((tunnel) => this.#live.close(tunnel, 'closed', actorOf(caller))))
   }
 
   /** Changes how long a tunnel may go unused, and with `extend` counts that from now. Throws `not_found`. */
@@ -276,6 +278,17 @@ export class Tunnels implements TunnelIndex {
   /** Ends every visit and writes the last figures down; the tunnels stay open in the store. */
   stop(): Promise<void> {
     return this.#live.stop()
+  }
+
+  /** For a tunnel that is about to be opened. Throws `conflict` when the agent has too many. */
+  #takePlace(teamId: string, agentId: string): Disposable {
+    const opening = [...this.#opening].filter((each) => each.teamId === teamId && each.agentId === agentId)
+    if (this.#open.ofAgent(teamId, agentId).length + opening.length >= MAX_PER_AGENT) {
+      throw new ApiError('conflict', `The agent has ${MAX_PER_AGENT} open tunnels: close one first.`)
+    }
+    const place = { teamId, agentId }
+    this.#opening.add(place)
+    return { [Symbol.dispose]: () => void this.#opening.delete(place) }
   }
 
   async #requireAgent(teamId: string, agentId: string): Promise<void> {

@@ -18,10 +18,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { WebSocket } from 'ws'
 import { createLocalBus } from '../../src/bus.ts'
 import { openStore, type Store } from '../../src/store/store.ts'
+import type { TerminalsLimits } from '../../src/terminals/limits.ts'
 import { isOwnOrigin } from '../../src/terminals/own-origin.ts'
 import { Terminals } from '../../src/terminals/terminals.ts'
 import { createVisitorAddress } from '../../src/visitor-address.ts'
 import { controlWith, identityDouble, TEAM_ID, type TestControl, USER_ID } from '../control/doubles.ts'
+import { failStatement } from '../store/away.ts'
 
 const TOKEN = 'the-admin-token-of-an-open-tunnel'
 const TUNNEL = { sessionId: 'session', teamId: TEAM_ID, agentId: 'studio' }
@@ -97,6 +99,11 @@ beforeEach(async () => {
   role = 'member'
   lines.length = 0
   noted.length = 0
+  await serve()
+})
+afterEach(stop)
+
+async function serve(limits: Partial<TerminalsLimits> = {}): Promise<void> {
   const tokenHash = createHash('sha256').update(TOKEN).digest('hex')
   terminals = new Terminals({
     identity: identityDouble({ roleIn: async () => role }),
@@ -128,14 +135,15 @@ beforeEach(async () => {
     },
     ...{ store, bus, visitorAddress: createVisitorAddress([]), publicUrl: undefined, now: () => now },
     log: createLog({ level: 'debug', format: 'json', write: (line) => void lines.push(line) }),
-    limits: { openingMs: 200 },
+    limits,
   })
   control = await controlWith({ terminals })
-})
-afterEach(async () => {
+}
+
+async function stop(): Promise<void> {
   terminals.stop()
   await control[Symbol.asyncDispose]()
-})
+}
 
 interface Answer {
   code: number
@@ -210,6 +218,12 @@ describe('who may look at a shell', () => {
     expect(end.frames[0]).toMatchObject({ attach: { scope: `user:${USER_ID}`, right: 'sign-in:family' } })
   })
 
+  test('nobody while that cannot be recorded, and the agent keeps no stream of it', async () => {
+    failStatement(store, 'terminal.opened')
+    expect((await ask({ ...OPENING, admin_token: TOKEN })).code).toBe(4503)
+    expect(ends.map(({ isReset }) => isReset)).toEqual([true])
+  })
+
   test.each<[string, object, number, string?]>([
     ['nothing', {}, 401],
     ['a wrong admin token', { admin_token: 'wrong' }, 401],
@@ -274,6 +288,8 @@ describe('the first message', () => {
   })
 
   test('one that does not come in time ends the socket', async () => {
+    await stop()
+    await serve({ openingMs: 1 })
     expect((await ask(undefined)).code).toBe(4408)
   })
 })
@@ -416,7 +432,6 @@ describe('upgrades', () => {
       const { hostname, port } = new URL(control.url)
       const socket = connect(Number(port), hostname, () => socket.write(head))
       let text = ''
-      socket.setTimeout(2_000, () => socket.destroy())
       socket.on('data', (bytes) => {
         text += bytes
         if (text.includes('\r\n\r\n')) socket.end()

@@ -4,7 +4,7 @@ import { request } from 'node:http'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { promisify } from 'node:util'
 import { lacksPrograms } from '@cyberun/testkit'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { type InspectedRequest, Inspector } from '../../src/tunnels/inspector/inspector.ts'
 import { asCurl } from '../../src/tunnels/inspector/inspector-curl.ts'
@@ -212,6 +212,24 @@ describe('sent again from here', () => {
     // Also of the repeated one.
     await replay(again, inspector, tunnel, link.routing, AbortSignal.timeout(5_000))
     expect(capture.taken()).toBe(first)
+  })
+
+  test('leaves no stream behind, also to a service that never closes its side', async () => {
+    const stubborn = createServer({ allowHalfOpen: true }, (socket) => {
+      sockets.add(socket)
+      socket.on('error', () => {})
+      socket.once('data', () => socket.write(OK))
+    })
+    stubborn.listen(0, '127.0.0.1')
+    await once(stubborn, 'listening')
+    onTestFinished(() => void stubborn.close())
+    const tunnel = bed.open((stubborn.address() as AddressInfo).port)
+    const inspector = inspect(tunnel)
+    await fetch(urlOf(tunnel), { headers: { connection: 'close' } })
+    const entry = await lastOf(inspector)
+    await expect.poll(() => link.agent.stats.streams, { timeout: 20_000 }).toBe(0)
+    await replay(entry, inspector, tunnel, link.routing, AbortSignal.timeout(5_000))
+    await expect.poll(() => link.agent.stats.streams).toBe(0)
   })
 
   test('a body in chunks arrives as one chunk with the same bytes', async () => {

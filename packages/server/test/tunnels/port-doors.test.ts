@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer as createHttpServer, type IncomingMessage, request } from 'node:http'
-import { type AddressInfo, createServer, type Server } from 'node:net'
+import { type AddressInfo, createServer, type ListenOptions, type Server } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { PortDoors } from '../../src/tunnels/doors/port-doors.ts'
 import { SILENT, startBed } from './bed.ts'
@@ -67,6 +67,51 @@ test('a port that another program has is left out, also when a tunnel had it bef
   expect([doors.has(range.first), doors.has(range.last)]).toEqual([false, true])
   const taken = await Promise.all([doors.take(), doors.take()])
   expect(taken.filter((port) => port !== undefined)).toEqual([range.first + 1])
+})
+
+test('the port of a tunnel that another program has is given to no other tunnel, until that tunnel gives it back', async () => {
+  const range = await freeRange()
+  const other = createServer().listen(range.first, '127.0.0.1')
+  await once(other, 'listening')
+  const doors = await startDoors(range, [range.first, range.first + 1])
+  await once(other.close(), 'close')
+  expect([await doors.take(), await doors.take()]).toEqual([range.last, undefined])
+  doors.release(range.first)
+  expect(await doors.take()).toBe(range.first)
+})
+
+test('a port that is given back while its listener is being opened is closed, and free', async () => {
+  const range = await freeRange()
+  const doors = new PortDoors({ range, host: '127.0.0.1', log: SILENT })
+  stack.defer(() => doors.stop())
+  const starting = doors.start(() => createServer(), [range.first])
+  doors.release(range.first)
+  await starting
+  expect(doors.has(range.first)).toBe(false)
+  expect(await doors.take()).toBe(range.first)
+})
+
+test('of two that are taken at once the later one counts as given last, whichever is there first', async () => {
+  const range = await freeRange()
+  const doors = new PortDoors({ range, host: '127.0.0.1', log: SILENT })
+  stack.defer(() => doors.stop())
+  const slow = Promise.withResolvers<void>()
+  await doors.start((port) => {
+    const server = createServer()
+    if (port !== range.first) return server
+    const listen = server.listen.bind(server)
+    const later = (at: ListenOptions): Server => {
+      void slow.promise.then(() => listen(at))
+      return server
+    }
+    return Object.assign(server, { listen: later })
+  }, [])
+  const first = doors.take()
+  expect(await doors.take()).toBe(range.first + 1)
+  slow.resolve()
+  expect(await first).toBe(range.first)
+  doors.release(range.first + 1)
+  expect(await doors.take()).toBe(range.last)
 })
 
 test('without a range, and before it is started or after it is stopped, there are no ports', async () => {

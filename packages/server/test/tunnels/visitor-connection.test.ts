@@ -7,13 +7,13 @@ import { type Bed, startBed } from './bed.ts'
 
 const { headMs, keepAliveMs, stalledMs } = CONNECTION_LIMITS
 
-/** A clock that the test moves on; what is looked at once a second is then seen within a second. */
+/** A clock that only the test moves on; what is looked at once a second is then seen within a second. */
 function movableClock(): { now: () => number; pass(ms: number): void } {
-  let skew = 0
+  let now = 1_790_000_000_000
   return {
-    now: () => Date.now() + skew,
+    now: () => now,
     pass(ms) {
-      skew += ms
+      now += ms
     },
   }
 }
@@ -97,11 +97,13 @@ test('a visitor that stops reading is cut off in the end, and no longer counts a
       { interval: 1_200, timeout: 20_000 },
     )
     .toBe(false)
-  const soon = clock.now() + 1
-  expect(tunnel.seenAt(soon)).toBe(soon)
-  clock.pass(stalledMs + 1)
-  const later = clock.now() + 5_000
-  await expect.poll(() => tunnel.seenAt(later), { timeout: 5_000 }).toBeLessThan(later)
+  expect(tunnel.openCount).toBe(1)
+  // Again where a busy machine had only paused: whatever moved since has made the time begin anew.
+  const countAfterStall = (): number => {
+    clock.pass(stalledMs + 1)
+    return tunnel.openCount
+  }
+  await expect.poll(countAfterStall, { interval: 1_200 }).toBe(0)
 })
 
 test('a thousand pipelined requests are answered in their order, with one connection to the service', async () => {
@@ -115,14 +117,15 @@ test('a thousand pipelined requests are answered in their order, with one connec
   const visitor = visit(bed)
   const paths = Array.from({ length: 1_000 }, (_, i) => `/${i}`)
   visitor.socket.write(paths.map((path) => `GET /tunnel/${token}${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`).join(''))
-  await expect.poll(() => countOf(visitor.received(), 'HTTP/1.1 200'), { timeout: 10_000 }).toBe(1_000)
+  await expect.poll(() => countOf(visitor.received(), 'HTTP/1.1 200')).toBe(1_000)
   expect(seen).toEqual(paths)
   expect(bed.edge.upstreams).toBe(1)
   expect(Object.fromEntries(bed.edge.answers.service)).toEqual({ '2xx': 1_000 })
 })
 
 test('a refusal arrives whole although the visitor is still sending', async () => {
-  await using bed = await startBed()
+  // Else a busy machine may take longer to read the refusal than the edge bears with what still comes.
+  await using bed = await startBed({ now: movableClock().now })
   const visitor = visit(bed)
   visitor.socket.write('PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n')
   const more = setInterval(() => visitor.socket.write(Buffer.alloc(64 * 1024)), 1)

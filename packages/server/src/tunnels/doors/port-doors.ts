@@ -16,6 +16,12 @@ export interface PortDoorsOptions {
   log: Log
 }
 
+interface Listener {
+  readonly server: Server
+  /** It listens; before that it tries to. */
+  isOpen: boolean
+}
+
 /**
  * The listeners of the port doors: one for each open tunnel that has a port. Which tunnel that is decides whoever gets
  * the connections. A port comes round again only after all the others, because a browser may still keep things of the
@@ -23,8 +29,9 @@ export interface PortDoorsOptions {
  */
 export class PortDoors {
   readonly #options: PortDoorsOptions
-  /** Listening, or trying to. */
-  readonly #held = new Map<number, Server | 'opening'>()
+  readonly #held = new Map<number, Listener>()
+  /** Of open tunnels, while another program has them: no other tunnel gets them. */
+  readonly #lost = new Set<number>()
   #make: ((port: number) => Server) | undefined
   /** The port given last. */
   #last: number | undefined
@@ -35,7 +42,7 @@ export class PortDoors {
 
   /** Whether a listener of ours has this port. */
   has(port: number): boolean {
-    return typeof this.#held.get(port) === 'object'
+    return this.#held.get(port)?.isOpen === true
   }
 
   /**
@@ -45,8 +52,10 @@ export class PortDoors {
   async start(make: (port: number) => Server, ports: readonly number[]): Promise<void> {
     this.#make = make
     for (const port of ports) {
+      this.#lost.add(port)
+      if (await this.#listen(port)) this.#lost.delete(port)
       // Its tunnel goes on without it; the port is the operator's to free.
-      if (!(await this.#listen(port))) this.#options.log.warn({ port }, 'edge.port_door_taken')
+      else if (this.#lost.has(port)) this.#options.log.warn({ port }, 'edge.port_door_taken')
     }
   }
 
@@ -57,22 +66,22 @@ export class PortDoors {
 
   /** Listens on the next free port of the range; undefined when there is none. */
   async take(): Promise<number | undefined> {
+    if (!this.#make) return undefined
     for (const port of this.#candidates()) {
-      if (this.#held.has(port)) continue
-      if (await this.#listen(port)) {
-        this.#last = port
-        return port
-      }
+      if (this.#held.has(port) || this.#lost.has(port)) continue
+      // Before the wait, so that of two who take at once the later one is the last.
+      this.#last = port
+      if (await this.#listen(port)) return port
     }
     return undefined
   }
 
   /** Closes a listener; connections that it took go on. Releasing twice is harmless. */
   release(port: number): void {
-    const server = this.#held.get(port)
-    if (typeof server !== 'object') return
+    this.#lost.delete(port)
+    const listener = this.#held.get(port)
     this.#held.delete(port)
-    server.close()
+    if (listener?.isOpen) listener.server.close()
   }
 
   /** Takes no further connections on any port. */
@@ -92,22 +101,24 @@ export class PortDoors {
 
   async #listen(port: number): Promise<boolean> {
     if (!this.#make || this.#held.has(port)) return false
-    this.#held.set(port, 'opening')
     const server = this.#make(port)
+    const listener: Listener = { server, isOpen: false }
+    this.#held.set(port, listener)
     try {
       server.listen({ host: this.#options.host, port })
       await once(server, 'listening')
     } catch {
       // Another program has it, or we may not: the next one, then.
-      this.#held.delete(port)
+      if (this.#held.get(port) === listener) this.#held.delete(port)
       return false
     }
-    if (!this.#make) {
+    // Given back in the meantime, as all are when the edge stops.
+    if (this.#held.get(port) !== listener) {
       server.close()
       return false
     }
+    listener.isOpen = true
     server.on('error', (error) => this.#options.log.warn({ error, port }, 'edge.port_door_failed'))
-    this.#held.set(port, server)
     return true
   }
 }

@@ -9,7 +9,7 @@ import type { VisitorAddress } from '../../visitor-address.ts'
 import type { PathPages, TunnelIndex } from '../doors/door-search.ts'
 import type { PortDoors } from '../doors/port-doors.ts'
 import { parseHost } from '../http/target.ts'
-import { type Certificate, readCertificate, reloadOnChange, type TlsFiles } from './tls-files.ts'
+import { type Certificate, readCertificate, reloadOnChange, type TlsFiles, versionOf } from './tls-files.ts'
 import { VisitorFront } from './visitor-front.ts'
 
 /** How often the front looks for what has kept it waiting. */
@@ -101,12 +101,13 @@ async function createListeners({ tls, log }: EdgeOptions): Promise<Listeners> {
     return { make, event: 'connection', stop() {} }
   }
   const made = new Set<TlsServer>()
+  const version = await versionOf(tls)
   let certificate = await readCertificate(tls)
   const serve = (renewed: Certificate): void => {
     certificate = renewed
     for (const server of made) server.setSecureContext(renewed)
   }
-  const stop = reloadOnChange(serve, tls, log)
+  const stop = reloadOnChange(serve, tls, version, log)
   const make = (): Server => {
     const server = createTlsServer({ ...certificate, ...TLS_OPTIONS })
     made.add(server)

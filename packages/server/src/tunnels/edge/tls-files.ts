@@ -28,21 +28,28 @@ export async function readCertificate({ certFile, keyFile }: TlsFiles): Promise<
 }
 
 /**
- * Hands over the files' new content soon after they changed, for new connections; what is open goes on. Files that do not
- * fit together (between the two writes of a renewal, say) change nothing. The returned function stops looking.
+ * Hands over the files' new content soon after they changed from version `served`, for new connections; what is open goes
+ * on. Files that cannot be read yet or do not fit together (between the two writes of a renewal, say) change nothing, and
+ * are tried again. The returned function stops looking.
  */
-export function reloadOnChange(serve: (certificate: Certificate) => void, files: TlsFiles, log: Log): () => void {
-  let served = versionOf(files)
+export function reloadOnChange(
+  serve: (certificate: Certificate) => void,
+  files: TlsFiles,
+  served: string,
+  log: Log,
+): () => void {
+  let failed: string | undefined
   const look = async (): Promise<void> => {
-    const before = await served
     const version = await versionOf(files)
-    if (version === before) return
-    served = Promise.resolve(version)
+    if (version === served) return
     try {
       serve(await readCertificate(files))
+      served = version
       log.info({ cert_file: files.certFile }, 'edge.tls_reloaded')
     } catch (error) {
-      log.warn({ error, cert_file: files.certFile }, 'edge.tls_reload_failed')
+      // Said once, however often it is tried.
+      if (version !== failed) log.warn({ error, cert_file: files.certFile }, 'edge.tls_reload_failed')
+      failed = version
     }
   }
   const timer = setInterval(() => void look(), LOOK_EVERY_MS)
@@ -50,8 +57,8 @@ export function reloadOnChange(serve: (certificate: Certificate) => void, files:
   return () => clearInterval(timer)
 }
 
-/** Changes whenever either file is replaced or written. */
-async function versionOf({ certFile, keyFile }: TlsFiles): Promise<string> {
+/** Changes whenever either file is replaced or written. To be asked for before they are read: they may change meanwhile. */
+export async function versionOf({ certFile, keyFile }: TlsFiles): Promise<string> {
   const describe = async (path: string) => {
     const { ino, size, mtimeMs } = await stat(path)
     return `${ino}:${size}:${mtimeMs}`

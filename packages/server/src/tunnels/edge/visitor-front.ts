@@ -55,6 +55,7 @@ export class VisitorFront implements ConnectionHost {
   readonly #guesses = new TokenGuesses()
   /** Called when the last connection is gone. */
   #onEmpty = (): void => {}
+  #isStopping = false
   readonly #pools = new Map<OpenTunnel, UpstreamPool>()
   /** Of closed tunnels, until the last connection is gone. */
   readonly #closing = new Set<UpstreamPool>()
@@ -68,6 +69,11 @@ export class VisitorFront implements ConnectionHost {
 
   /** Serves a connection that was just made; `edgePort` when it came to that port door. */
   accept(socket: PumpSocket, edgePort?: number): void {
+    // Its TLS handshake took longer than the listener was there.
+    if (this.#isStopping) {
+      socket.destroy()
+      return
+    }
     const connection = new VisitorConnection(socket, this, edgePort)
     this.#connections.add(connection)
     this.#unused.add(connection)
@@ -81,6 +87,7 @@ export class VisitorFront implements ConnectionHost {
   async stop(signal: AbortSignal): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#onEmpty = resolve
+    this.#isStopping = true
     for (const connection of [...this.#connections]) connection.stop()
     const abort = (): void => {
       for (const connection of [...this.#connections]) connection.destroy()
@@ -227,12 +234,15 @@ export class VisitorFront implements ConnectionHost {
   }
 
   async #relayTcp(connection: VisitorConnection, found: Admitted): Promise<void> {
-    const { checked, routed } = found
+    const { checked, routed, visitor } = found
     const gone = new AbortController()
     connection.serveBy(
       { answering: false, onRequestBytes() {}, onRequestEnd() {}, visitorGone: () => gone.abort() },
       true,
     )
+    // From now on, so that those who wait for the service count for the limits of the tunnel, too.
+    const dialling = { address: visitor.address, userAgent: visitor.userAgent }
+    routed.tunnel.begin(dialling, this.now())
     const dialled = await dialService(routed.tunnel, this.#options.routing, gone.signal)
     if (dialled instanceof Refusal) {
       if (!gone.signal.aborted) answerOwn(connection, checked, dialled)
@@ -242,6 +252,7 @@ export class VisitorFront implements ConnectionHost {
       const request = { method: checked.method, headers: headersOf(checked.fields) }
       relayTcp(request, connection.handOver(), dialled, this.#relayContext(found))
     }
+    routed.tunnel.end(dialling, this.now())
   }
 
   #relayContext({ routed, visitor }: Admitted): RelayContext {

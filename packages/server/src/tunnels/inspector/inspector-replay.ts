@@ -98,7 +98,8 @@ class ReplayUser implements UpstreamUser {
 
   onPushed(): void {
     if (!this.#entry.isOver) return
-    this.#upstream.end()
+    // The answer is whole. A service that keeps its side open would keep the stream, for which nobody else looks.
+    this.#upstream.abort()
     this.#over.resolve()
   }
 
