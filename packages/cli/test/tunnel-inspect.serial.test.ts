@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { type Installation, startInstallation } from '../../testkit/src/installation.ts'
 import { runProgram } from '../../testkit/src/run-program.ts'
 
@@ -63,6 +63,7 @@ test('a request is followed, looked at, copied as curl and sent again, and its s
 
   const [program, args, env] = words('--follow', '--json')
   const following = spawn(program, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+  onTestFinished(() => void following.kill())
   const lines = createInterface({ input: following.stdout })[Symbol.asyncIterator]()
   await ask('asked?token=hidden')
   const followed = JSON.parse(String((await lines.next()).value))

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { renderUnicodeCompact } from 'uqr'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { BROWSER_DOORS } from '../../testkit/src/browser-doors.ts'
 import { type Installation, startInstallation } from '../../testkit/src/installation.ts'
 import { lacksPrograms, requireProgram } from '../../testkit/src/programs.ts'
@@ -14,7 +14,6 @@ import { startOnPty } from '../../testkit/src/pty-program.ts'
 
 /** `cyberun tunnel open` as a person has it in front of them: on a terminal, where it stays and takes keys. */
 
-const WAIT = { timeout: 20_000 }
 let directory: string
 let installation: Installation
 /** Sends on, for as long as somebody listens. */
@@ -29,6 +28,9 @@ beforeAll(async () => {
   service.listen(0, '127.0.0.1')
   await once(service, 'listening')
 })
+afterEach(async () => {
+  for (const { session_id } of await list()) await installation.closeTunnel(session_id)
+})
 afterAll(async () => {
   service.closeAllConnections()
   service.close()
@@ -41,7 +43,7 @@ function open({ command, agentId } = installation) {
   const words = [...command.words, 'tunnel', 'open', agentId, String(port), '--profile', 'generic']
   const program = startOnPty(words, command.env, { cols: 100, rows: 70 })
   const text = () => program.screen().join('\n')
-  return { program, text, shows: (what: RegExp) => expect.poll(text, WAIT).toMatch(what) }
+  return { program, text, shows: (what: RegExp) => expect.poll(text).toMatch(what) }
 }
 
 /** The addresses that stand on the screen, the last at the end. */
@@ -76,12 +78,12 @@ test('the address, its code, when it ends, who comes and what goes through; exte
 
   const [before] = await list()
   program.type('e')
-  await expect.poll(program.output, WAIT).toContain('extended: it stays for 30 minutes from now without use')
+  await expect.poll(program.output).toContain('extended: it stays for 30 minutes from now without use')
   const [extended] = await list()
   expect(Date.parse(extended?.expires_at ?? '')).toBeGreaterThan(Date.parse(before?.expires_at ?? ''))
 
   program.type('r')
-  await expect.poll(program.output, WAIT).toContain('revoked: who had the old addresses was cut off')
+  await expect.poll(program.output).toContain('revoked: who had the old addresses was cut off')
   await cut
   const renewed = urlsOn(text()).at(-1) ?? ''
   expect(renewed).not.toBe(url)
@@ -124,9 +126,7 @@ test.each([
   program.type(key)
   await shows(/^The tunnel stays open\.$/m)
   expect(await program.ended).toBe(0)
-  const sessions = await list()
-  expect(sessions).toHaveLength(1)
-  for (const { session_id } of sessions) await installation.closeTunnel(session_id)
+  expect(await list()).toHaveLength(1)
 })
 
 test('a tunnel that somebody else ends is told so', async () => {

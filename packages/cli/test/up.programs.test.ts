@@ -4,7 +4,7 @@ import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { execute, type Started, start } from './support/binary.ts'
+import { BANNER_STATUS, execute, type Started, start, untilLinked } from './support/binary.ts'
 import { folder } from './support/folder.ts'
 
 /** A service of this machine: answers any request with its method and path. */
@@ -17,8 +17,6 @@ const echo = createServer({ allowHalfOpen: true }, (socket) => {
 let servicePort = 0
 let echoPort = 0
 
-/** A bound for what is waited for; a busy machine takes its time. */
-const SOON = { timeout: 30_000, interval: 50 }
 const cwd = folder()
 const here = { cwd }
 let up: Started
@@ -37,6 +35,7 @@ beforeAll(async () => {
   up = start(['up'], here)
   await up.line(/^try: .*forward.*$/m)
   agentId = quickstart().agent_id
+  await untilLinked(here)
 })
 
 afterAll(async () => {
@@ -68,7 +67,7 @@ describe('the first start', () => {
       `edge: ${edge_url}`,
       `e-mail: ${email_address}`,
       `password: ${user_password} (shown once)`,
-      `agent: ${agentId} idle`,
+      expect.stringMatching(new RegExp(`^agent: ${agentId} ${BANNER_STATUS}$`)),
       expect.stringMatching(/^try: npx cyberun /),
       expect.stringMatching(/^try: npx cyberun /),
       expect.stringMatching(/^try: npx cyberun /),
@@ -215,7 +214,7 @@ describe('forward', () => {
     late.close()
     await once(late, 'close')
     await expect(exchange(Number(local), '')).rejects.toThrow('ECONNRESET')
-    await expect.poll(forward.stderr, SOON).toMatch(/^a connection failed: nothing listens[^\n]*\n$/i)
+    await expect.poll(forward.stderr).toMatch(/^a connection failed: nothing listens[^\n]*\n$/i)
     late.listen(port, '127.0.0.1')
     await once(late, 'listening')
     expect(await exchange(Number(local), '')).toBe('here')
@@ -261,7 +260,7 @@ describe('signing in', () => {
   test('by pairing: another machine shows a code, this one approves it', async () => {
     const other = { cwd: folder() }
     await using pairing = start(['login', '--pair', '--url', quickstart().control_url, '--json'], other)
-    await expect.poll(pairing.stderr, SOON).toMatch(/user_code.*\n/)
+    await expect.poll(pairing.stderr).toMatch(/user_code.*\n/)
     const { user_code } = JSON.parse(pairing.stderr())
     await json(['approve', user_code.toLowerCase().replace('-', ' '), '--name', 'laptop'], elsewhere)
     expect(await pairing.ended).toBe(0)
@@ -270,7 +269,7 @@ describe('signing in', () => {
 
     await execute(['agent', 'init', '--gateway', quickstart().edge_url], other)
     await using agent = start(['agent'], { ...other, env: { CYBERUN_AGENT_AGENT_ID: 'second' } })
-    await expect.poll(async () => (await json(['agents'], other)).agent_list.length, SOON).toBe(2)
+    await expect.poll(async () => (await json(['agents'], other)).agent_list.length).toBe(2)
     expect(await execute(['logout'], other)).toMatchObject({ code: 0 })
     // The pairing's agent key goes with it, and the agent says why it stops.
     expect(await agent.ended).toBe(3)

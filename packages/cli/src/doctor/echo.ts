@@ -41,7 +41,10 @@ interface Echo extends Disposable {
   readonly stream: LinkStream
   /** Bytes that came back. */
   readonly received: number
-  /** Resolves when `holds`, which is asked whenever bytes arrive; rejects with a `Finding` when the stream ends first. */
+  /**
+   * Resolves when `holds`, which is asked whenever bytes arrive or may be sent, and when `signal` aborts; rejects with a
+   * `Finding` when it does not hold then, or when the stream ends first.
+   */
   until(holds: () => boolean, signal: AbortSignal): Promise<void>
   /** Calls `write` now, and again whenever the stream can take more. */
   onRoom(write: () => void): void
@@ -63,7 +66,11 @@ function openEcho(link: Link): Echo {
       },
       onEnd: lost,
       onReset: lost,
-      onDrain: () => write(),
+      onDrain() {
+        write()
+        // All may be back already, and nothing more was sent.
+        onProgress()
+      },
     },
   )
   // A refusal is heard through onReset as well.
@@ -77,7 +84,7 @@ function openEcho(link: Link): Echo {
       return new Promise((resolve, reject) => {
         onLost = reject
         onProgress = () => holds() && resolve()
-        signal.addEventListener('abort', () => reject(tooSlow()), { once: true })
+        signal.addEventListener('abort', () => (holds() ? resolve() : reject(tooSlow())), { once: true })
         onProgress()
       })
     },

@@ -1,6 +1,6 @@
-import { createWriteStream } from 'node:fs'
+import { createWriteStream, existsSync } from 'node:fs'
 import { access, constants, link, mkdir, rm, stat } from 'node:fs/promises'
-import { extname, join, resolve } from 'node:path'
+import { dirname, extname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -22,11 +22,25 @@ const MOST_NAMES = 10_000
 /** Makes the folder that files are saved into, if it is not there. Throws a `CliError` when nothing can be saved there. */
 export async function makeFolder(folder: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true })
+    await makeWithParents(folder)
     await access(folder, constants.W_OK)
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException
     throw new CliError('usage', 'no_folder', `nothing can be saved in ${folder}: ${code ?? message}`, { cause })
+  }
+}
+
+/** Not Node's own `recursive`: that tries for ever where nothing can be made although the folder above is there, as in /proc. */
+async function makeWithParents(folder: string): Promise<void> {
+  try {
+    await mkdir(folder)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST' && (await stat(folder)).isDirectory()) return
+    const above = dirname(folder)
+    if (code !== 'ENOENT' || existsSync(above)) throw error
+    await makeWithParents(above)
+    await makeWithParents(folder)
   }
 }
 

@@ -34,7 +34,9 @@ export function startLocalAgent(job: AgentJob, onEnd: (message: string) => void)
 
   return {
     settled(signal) {
-      signal.addEventListener('abort', () => settled.resolve('connecting'), { once: true })
+      const giveUp = () => settled.resolve('connecting')
+      if (signal.aborted) giveUp()
+      else signal.addEventListener('abort', giveUp, { once: true })
       return settled.promise
     },
     async stop() {

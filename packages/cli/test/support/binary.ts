@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { until } from '../../../testkit/src/until.ts'
 
 export const BINARY = fileURLToPath(new URL('../../bin/cyberun.mjs', import.meta.url))
 
@@ -67,6 +68,17 @@ export async function execute(args: readonly string[], place: Place, stdin = '')
   started.child.stdin?.end(stdin)
   const code = await started.ended
   return { code, stdout: started.stdout(), stderr: started.stderr() }
+}
+
+/** What a banner says of the agent of `cyberun up`, as a pattern: it does not wait for long until that is linked. */
+export const BANNER_STATUS = '(idle|connecting)'
+
+/** Waits until that agent, and no other, takes work. */
+export async function untilLinked(place: Place): Promise<void> {
+  await until(async () => {
+    const { agent_list } = JSON.parse((await execute(['agents', '--json'], place)).stdout)
+    return agent_list.length === 1 && agent_list[0].agent_status === 'idle'
+  })
 }
 
 const FREE_PORTS = { CYBERUN_CONTROL_PORT: '0', CYBERUN_EDGE_PORT: '0', CYBERUN_METRICS_PORT: '0' }

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { type Installation, startInstallation } from '../../../testkit/src/installation.ts'
 import { startOnPty } from '../../../testkit/src/pty-program.ts'
 import { run } from '../support/run.ts'
@@ -22,7 +22,8 @@ afterAll(async () => {
 function open(...more: string[]) {
   const { words, env } = installation.command
   const program = startOnPty([...words, 'terminal', installation.agentId, ...more], env, { cols: 100, rows: 30 })
-  return { ...program, shows: (what: RegExp) => expect.poll(program.output, { timeout: 20_000 }).toMatch(what) }
+  onTestFinished(() => program[Symbol.asyncDispose]())
+  return { ...program, shows: (what: RegExp) => expect.poll(program.output).toMatch(what) }
 }
 
 test('a shell: its size, its exit code; left and found again', async () => {
