@@ -102,11 +102,8 @@ test('JSON that is cut short is a bad answer, and so is an error without our fie
 })
 
 test('nobody there, a time limit and a cancelled call are told apart', async () => {
-  const spare = createServer().listen(0, '127.0.0.1')
-  await once(spare, 'listening')
-  const gone = `http://127.0.0.1:${(spare.address() as AddressInfo).port}`
-  spare.close()
-  await once(spare, 'close')
+  // On the port that is ours nobody else comes to listen meanwhile, whatever the address.
+  const gone = baseUrl.replace('127.0.0.1', '127.0.0.9')
   const unreachable = await failure(createClient({ baseUrl: gone }).call('GET /teams', {}))
   expect(unreachable).toMatchObject({ code: 'unreachable', status: undefined })
   expect(unreachable.message).toContain('Is the server running?')

@@ -1,4 +1,4 @@
-import { freePort } from './free-port.ts'
+import { freePort, freePorts } from './free-port.ts'
 import type { Installation } from './installation.ts'
 
 /** A way for a person's browser to a service. */
@@ -52,11 +52,8 @@ const PORT_DOORS = 20
 const port: BrowserDoor = {
   name: 'port',
   async settings() {
-    const first = await freePort()
-    return {
-      ...(await path.settings()),
-      CYBERUN_EDGE_TUNNEL_PORT_RANGE: `${first}-${Math.min(first + PORT_DOORS, 65_535)}`,
-    }
+    const first = await freePorts(PORT_DOORS)
+    return { ...(await path.settings()), CYBERUN_EDGE_TUNNEL_PORT_RANGE: `${first}-${first + PORT_DOORS - 1}` }
   },
   open: host.open,
 }

@@ -39,7 +39,10 @@ export async function openTunnelPage(page: Page, url: string): Promise<void> {
   await page.goto(url)
   const onward = page.locator('a[href*="cyberun-continue="]')
   if ((await onward.count()) === 0) return
-  await Promise.all([page.waitForURL(({ search }) => !search.includes('cyberun-continue=')), onward.click()])
+  await onward.click()
+  // Both pages have the same address: only that the notice is gone tells the one from the other.
+  await onward.waitFor({ state: 'detached' })
+  await page.waitForLoadState()
 }
 
 let screenshots: string | undefined

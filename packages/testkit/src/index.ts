@@ -6,6 +6,7 @@ export { decodePng, pngChunks } from './comfyui/raster.ts'
 export { type ComfyuiOptions, type SimulatedComfyui, startComfyui } from './comfyui/simulator.ts'
 export { Connection, type Errand, type Route } from './connection.ts'
 export { type CutKind, type Direction, type FaultRelay, type Faults, startFaultRelay } from './fault-relay.ts'
+export { freePort } from './free-port.ts'
 export { type LeakWatch, watchLeaks } from './leaks.ts'
 export { type Postgres, startPostgres } from './postgres.ts'
 export {

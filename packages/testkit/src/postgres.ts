@@ -6,11 +6,14 @@ import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { freePort } from './free-port.ts'
-import { childrenOf } from './procfs.ts'
+import { childrenOf, isAlive } from './procfs.ts'
 import { findProgram } from './programs.ts'
+import { until } from './until.ts'
 
 /** The superuser of the server; connections from this machine need no password. */
 const USER = 'cyberun'
+/** Ports tried until one is still free when the server comes to it. */
+const MOST_PORTS = 5
 
 /** A PostgreSQL server of our own in a temporary directory, with fsync on, as in production. */
 export interface Postgres extends AsyncDisposable {
@@ -38,9 +41,8 @@ export async function startPostgres(): Promise<Postgres> {
   const data = join(directory, 'data')
   // --no-sync: the empty cluster need not survive a power cut; what tests write is synced by the server itself.
   await run('initdb', ['-D', data, '-U', USER, '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'])
-  const port = await freePort()
 
-  async function startServer() {
+  async function startServer(port: number) {
     const settings = [`unix_socket_directories=${directory}`, 'listen_addresses=127.0.0.1', 'shared_buffers=16MB']
     const args = ['-D', data, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])]
     const child = spawn(join(programs, 'postgres'), args, {
@@ -59,7 +61,7 @@ export async function startPostgres(): Promise<Postgres> {
     }
     throw new Error(`PostgreSQL did not start:\n${log.join('\n')}`)
   }
-  let server = await startServer()
+  let { port, server } = await startOnFreePort(startServer)
 
   async function stopServer() {
     if (server.exitCode !== null || server.signalCode !== null) return
@@ -76,18 +78,34 @@ export async function startPostgres(): Promise<Postgres> {
     },
     async crash() {
       await stopServer()
-      server = await startServer()
+      server = await startServer(port)
     },
     async kill() {
-      const pids = [server.pid, ...childrenOf(server.pid)]
-      for (const pid of pids) if (pid !== undefined) killIfThere(pid)
+      // It makes no more of them meanwhile: the next server does not start beside one that is left.
+      server.kill('SIGSTOP')
+      const children = childrenOf(server.pid)
+      server.kill('SIGKILL')
+      for (const pid of children) killIfThere(pid)
       await stopServer()
-      server = await startServer()
+      await until(() => !children.some(isAlive))
+      server = await startServer(port)
     },
     async [Symbol.asyncDispose]() {
       await stopServer()
       await rm(directory, { recursive: true, force: true })
     },
+  }
+}
+
+/** Tries another port when somebody has taken the one that was free a moment ago. */
+async function startOnFreePort<T>(start: (port: number) => Promise<T>): Promise<{ port: number; server: T }> {
+  for (let tries = 1; ; tries++) {
+    const port = await freePort()
+    try {
+      return { port, server: await start(port) }
+    } catch (error) {
+      if (tries === MOST_PORTS || !String(error).includes('Address already in use')) throw error
+    }
   }
 }
 

@@ -27,6 +27,7 @@ export async function openShell(controlUrl: string, agentId: string, opening: ob
   let typedBytes = 0
   socket.on('open', () => socket.send(JSON.stringify({ viewer: randomUUID(), cols: 80, rows: 24, ...opening })))
   socket.on('error', attached.reject)
+  void closed.then((code) => attached.reject(new Error(`the socket was closed with ${code} before a shell was there`)))
   socket.on('message', (data, isBinary) => {
     if (!isBinary) attached.reject(new Error(String(data)))
     const frame = isBinary && data instanceof Buffer ? decodeShellFrame(data) : undefined

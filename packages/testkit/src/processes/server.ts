@@ -1,9 +1,10 @@
 import { createLog } from '@cyberun/link/log'
 import { parseConfig, type RunningServer, startServer } from '@cyberun/server'
 import { answerParent } from '../child.ts'
+import { freePort } from '../free-port.ts'
 import { openSockets, settledBytes } from './resources.ts'
 
-/** A real server in its own process, on a fresh data directory and ports of the system's choice. */
+/** A real server in its own process, on a fresh data directory and free ports. */
 export interface ServerVerbs {
   start(order: ServerOrder): Promise<StartedServer>
   /** Goes on with the data of an earlier process. */
@@ -27,11 +28,13 @@ export interface StartedServer {
   control: { controlUrl: string; emailAddress: string; userPassword: string; teamId: string }
 }
 
-function launch({ dataDir, logLevel, databaseUrl, ports }: ServerOrder): Promise<RunningServer> {
+async function launch({ dataDir, logLevel, databaseUrl, ports }: ServerOrder): Promise<RunningServer> {
+  // Ports that are free again when this process has ended, should another one go on with its data.
+  const { control, edge } = ports ?? { control: await freePort(), edge: await freePort() }
   const config = parseConfig({
     data: { dir: dataDir },
-    control: { port: ports?.control ?? 0 },
-    edge: { port: ports?.edge ?? 0 },
+    control: { port: control },
+    edge: { port: edge },
     metrics: { port: 0 },
     ...(databaseUrl !== undefined && { database: { url: databaseUrl } }),
   })

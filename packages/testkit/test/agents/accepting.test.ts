@@ -79,7 +79,8 @@ describe('who may connect', () => {
   })
 
   test('who comes too fast is asked to come back', async () => {
-    const world = await agentsWorld({ limits: { acceptsPerSecond: 1, acceptBurst: 1 } })
+    const now = Date.now()
+    const world = await agentsWorld({ limits: { acceptsPerSecond: 1, acceptBurst: 1 }, now: () => now })
     const { rawKey } = await world.newKey()
     await dialAs(world, rawKey, helloOf(temporaryMachineKey(), 'a'))
     const failure = await failureOf(dialAs(world, rawKey, helloOf(temporaryMachineKey(), 'b')))
@@ -255,11 +256,19 @@ describe('a link that only measures', () => {
     expect(world.agents.counts.linked).toBe(1)
   })
 
-  test('is over after its time, and there are not many at once', async () => {
-    const world = await agentsWorld({ limits: { probes: 1, probeMs: 100 } })
+  test('is not let in beside too many others, until one of them is over', async () => {
+    const world = await agentsWorld({ limits: { probes: 1 } })
     const { rawKey } = await world.newKey()
     const link = await dialAs(world, rawKey, probe)
     expect((await refusalOf(dialAs(world, rawKey, probe))).message).toMatch(/too many links that only measure/)
+    link.close({ code: 'done', message: 'measured' })
+    await expect.poll(() => dialAs(world, rawKey, probe).then(() => 'let in')).toBe('let in')
+  })
+
+  test('is over after its time', async () => {
+    const world = await agentsWorld({ limits: { probes: 1, probeMs: 100 } })
+    const { rawKey } = await world.newKey()
+    const link = await dialAs(world, rawKey, probe)
     expect(await link.closed).toMatchObject({ code: 'done' })
     await dialAs(world, rawKey, probe)
   })

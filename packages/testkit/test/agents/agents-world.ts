@@ -58,6 +58,8 @@ export interface WorldOptions {
   host?: string
   /** An empty PostgreSQL database, in the place of a file. */
   databaseUrl?: string
+  /** The clock, in milliseconds since 1970, that accepts and lines are counted by. */
+  now?: () => number
 }
 
 export function logInto(lines: string[]): Log {
@@ -71,7 +73,7 @@ export async function agentsWorld(options: WorldOptions = {}): Promise<AgentsWor
   const log = logInto(lines)
   const store = await openStore({ dataDir: dir, databaseUrl: options.databaseUrl, log })
   const bus = createLocalBus()
-  const now = (): number => Date.now()
+  const { now = Date.now } = options
   const secret = openServerSecret(join(dir, 'secret.key'))
   const identity = await createIdentity({ store, bus, log, now, secret, issuer: 'http://control.test' })
   const first = await identity.bootstrap('owner@example.org')

@@ -7,6 +7,7 @@ import type { StreamResetError } from '@cyberun/protocol'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { createRouting } from '../../../server/src/routing/routing.ts'
 import { startFaultRelay } from '../../src/fault-relay.ts'
+import { freePort } from '../../src/free-port.ts'
 import { until } from '../../src/until.ts'
 import { type AgentsWorld, agentsWorld, dialAs, helloOf, startAgent, temporaryDirectory } from './agents-world.ts'
 
@@ -21,7 +22,8 @@ async function echoService(host: string): Promise<{ port: number; sockets: Set<S
     socket.on('error', () => socket.destroy())
     socket.pipe(socket)
   })
-  server.listen(0, host)
+  // Nobody else has this port at another address of the loopback.
+  server.listen(await freePort(), host)
   await once(server, 'listening')
   onTestFinished(() => {
     for (const socket of sockets) socket.destroy()
@@ -113,14 +115,16 @@ describe('a running agent', () => {
     const { rawKey } = await world.newKey()
     const [one, two] = await Promise.all([echoService('127.0.0.1'), echoService('127.0.0.1')])
     const file = join(await temporaryDirectory(), 'cyberun-agent.yaml')
-    await writeFile(file, `tunnel_ports: [${one.port}]\n`)
+    const allow = (port: number) =>
+      writeFile(file, `gateway_url: ws://127.0.0.1\nagent_key: ${rawKey}\ntunnel_ports: [${port}]\n`)
+    await allow(one.port)
     await startAgent(world, { agent_key: rawKey, tunnel_ports: [one.port] }, { file })
     await linked(world)
     const open = await openTo(world, one.port)
     expect(await open.says('hello')).toBe('hello')
     await expect((await openTo(world, two.port)).stream.accepted).rejects.toMatchObject({ code: 'port_not_allowed' })
 
-    await writeFile(file, `tunnel_ports: [${two.port}]  # changed\n`)
+    await allow(two.port)
     await until(() => open.resetBy() === 'port_not_allowed')
     await until(() => one.sockets.size === 0)
     expect(await (await openTo(world, two.port)).says('hello')).toBe('hello')
@@ -229,10 +233,13 @@ describe('an agent that loses its link', () => {
   })
 
   test('comes back when the server asks for it', async () => {
-    const world = await agentsWorld({ limits: { acceptsPerSecond: 2, acceptBurst: 1 } })
+    const clock = { now: Date.now() }
+    const world = await agentsWorld({ limits: { acceptsPerSecond: 2, acceptBurst: 1 }, now: () => clock.now })
     const { rawKey } = await world.newKey()
     await dialAs(world, rawKey, helloOf(temporaryMachineKey(), 'first'))
     const agent = await startAgent(world, { agent_key: rawKey })
+    await until(() => agent.states.at(-1)?.kind === 'waiting')
+    clock.now += 1_000
     await linked(world)
     expect(agent.states.filter(({ kind }) => kind === 'waiting').length).toBe(1)
   })

@@ -15,6 +15,7 @@ import {
   startRelay,
   watchLeaks,
 } from '../../src/index.ts'
+import { until } from '../../src/until.ts'
 
 /** Real agents against a real server in its own process, with a network between them that fails. */
 
@@ -96,7 +97,7 @@ describe('when the network returns', () => {
       agents.map(async (agent, at) => {
         breakIt(agent.relay)
         await new Promise((resolve) => setTimeout(resolve, shortestMs + at * 100))
-        expect(agent.isLinked).toBe(false)
+        await until(() => !agent.isLinked, { what: 'the agent has noticed' })
         agent.relay.heal()
         const healedAt = performance.now()
         await agent.linked()

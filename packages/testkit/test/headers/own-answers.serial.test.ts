@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { freePort } from '../../src/free-port.ts'
 import { type Installation, startInstallation } from '../../src/installation.ts'
 
 /** Every kind of answer that we give in our own name, and the fields that keep other sites' pages from using it. */
@@ -23,7 +24,7 @@ beforeAll(async () => {
   installation = await startInstallation(directory, { CYBERUN_EDGE_VISITOR_NOTICE: 'true' })
   service = createServer((_, response) => response.end('service')).listen(0, '127.0.0.1')
   await once(service, 'listening')
-  const leaving = createServer().listen(0, '127.0.0.1')
+  const leaving = createServer().listen(await freePort(), '127.0.0.1')
   await once(leaving, 'listening')
   tunnel = await openTunnel(service)
   deserted = await openTunnel(leaving)

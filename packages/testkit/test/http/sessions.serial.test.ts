@@ -91,7 +91,8 @@ describe('an open tunnel and its opener', { timeout: 60_000 }, () => {
       await screenshot(page, 'notice')
       expect(await page.textContent('h1')).toContain('somebody else’s machine')
       await page.click('a.next')
-      expect(await page.textContent('h1')).toBe('the service')
+      // Both pages have the same address.
+      await expect.poll(() => page.textContent('h1')).toBe('the service')
       expect(page.url()).toMatch(/\.localhost:\d+\/page$/)
       await page.reload()
       expect(await page.textContent('h1')).toBe('the service')
@@ -138,7 +139,8 @@ describe.skipIf(lacksPrograms('chromium'))('an agent between two links', { timeo
     expect(waiting?.status()).toBe(503)
     await screenshot(reader, 'waiting')
     expect(await reader.textContent('body')).toContain('tries again by itself')
-    expect(await sender.textContent('body')).toContain('did not arrive')
+    // It was sent a moment after the other, and is waited for as long.
+    await expect.poll(() => sender.textContent('body')).toContain('did not arrive')
     const asked: string[] = []
     sender.on('request', (request) => void asked.push(request.method()))
 

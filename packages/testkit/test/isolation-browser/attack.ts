@@ -44,6 +44,8 @@ export interface Stage {
   addressIsToken: boolean
   /** How many changes the API made so far. */
   apiChanges(): Promise<number>
+  /** How long what the attack is after is given to happen, in milliseconds. */
+  patienceMs: number
 }
 
 export interface Attack {
@@ -55,26 +57,27 @@ export interface Attack {
   run(stage: Stage): Promise<boolean>
 }
 
-/** How long something that must not happen is given to happen. */
-const PATIENCE_MS = 1_000
 /** A page that hangs in an attack has not succeeded. */
 const PAGE_MS = 3_000
 
 /** Whether `isDone` comes true within `patienceMs`. */
-export async function happens(isDone: () => boolean | Promise<boolean>, patienceMs = PATIENCE_MS): Promise<boolean> {
+export async function happens(patienceMs: number, isDone: () => boolean | Promise<boolean>): Promise<boolean> {
   for (const end = performance.now() + patienceMs; performance.now() < end; await delay(20)) {
     if (await isDone()) return true
   }
   return isDone()
 }
 
+/** What a script in a page of A is told. */
+type Told = Addresses & Pick<Stage, 'patienceMs'>
+
 /** What `script` resolves with in a page of A; undefined when the browser stops it or it does not end. */
 export async function fromA<T>(
-  { hostile, at }: Stage,
-  script: (at: Addresses) => T | Promise<T>,
+  { hostile, at, patienceMs }: Stage,
+  script: (told: Told) => T | Promise<T>,
 ): Promise<T | undefined> {
-  const run = hostile.evaluate(script as (at: Addresses) => T, at).catch(() => undefined)
-  return Promise.race([run as Promise<T | undefined>, delay(PAGE_MS, undefined)])
+  const run = hostile.evaluate(script as (told: Told) => T, { ...at, patienceMs }).catch(() => undefined)
+  return Promise.race([run as Promise<T | undefined>, delay(Math.max(PAGE_MS, patienceMs), undefined)])
 }
 
 /** Whether a page of A that embeds `url` shows it, with `text` in it: then it can be laid under the visitor's mouse. */

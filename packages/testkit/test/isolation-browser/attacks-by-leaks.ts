@@ -10,7 +10,7 @@ async function leaks(stage: Stage, what: string, html: string, fields = {}): Pro
   const page = await stage.openA(say({ fields, body: `<!doctype html><title>A</title>${html}` }))
   if (html.startsWith('<a')) await page.click('a')
   const seen = () => stage.third.seen.slice(before)
-  if (!(await happens(() => seen().some(({ url }) => url === `/${what}`), ASKED_MS)))
+  if (!(await happens(ASKED_MS, () => seen().some(({ url }) => url === `/${what}`))))
     throw new Error(`the other site was not asked for /${what}`)
   return JSON.stringify(seen()).includes(stage.tokenOfA)
 }

@@ -54,7 +54,7 @@ export const ATTACKS_ON_API: Attack[] = [
     async run(stage) {
       const before = await stage.apiChanges()
       await fromA(stage, ({ apiCall, apiBody }) => navigator.sendBeacon(apiCall, apiBody))
-      return happens(async () => (await stage.apiChanges()) > before)
+      return happens(stage.patienceMs, async () => (await stage.apiChanges()) > before)
     },
   },
   {
@@ -129,7 +129,7 @@ export const ATTACKS_ON_API: Attack[] = [
         )
         // A handle that still knows the page can lead it elsewhere and count its frames.
         const isCutOff = () => page.evaluate(() => (window as unknown as { held: Window }).held.closed)
-        const isHeld = isShown && !(await happens(isCutOff, CUT_OFF_MS))
+        const isHeld = isShown && !(await happens(CUT_OFF_MS, isCutOff))
         await popup.close()
         if (isHeld) return true
       }

@@ -106,12 +106,13 @@ export const ATTACKS_ON_PAGES: Attack[] = [
       const page = await openedByB(stage)
       const loot = await page
         .evaluate(
-          () =>
+          (patienceMs) =>
             new Promise((done) => {
               addEventListener('message', ({ data }) => done(data))
               window.opener.postMessage('who is there?', '*')
-              setTimeout(done, 400)
+              setTimeout(done, patienceMs)
             }),
+          stage.patienceMs,
         )
         .catch(() => '')
       await page.close()
@@ -194,7 +195,7 @@ export const ATTACKS_ON_PAGES: Attack[] = [
       await tab
         .goto(`${stage.at.a}/${say({ fields: { 'Content-Type': 'text/html' }, body: form })}`)
         .catch(() => undefined)
-      return happens(() => hasChanged(stage, before), FORM_MS)
+      return happens(Math.max(FORM_MS, stage.patienceMs), () => hasChanged(stage, before))
     },
   },
   {
@@ -202,7 +203,7 @@ export const ATTACKS_ON_PAGES: Attack[] = [
     async run(stage) {
       const before = stage.b.changes.length
       await fromA(stage, ({ b }) => navigator.sendBeacon(`${b}/change`, 'x'))
-      return happens(() => hasChanged(stage, before))
+      return happens(stage.patienceMs, () => hasChanged(stage, before))
     },
   },
   {

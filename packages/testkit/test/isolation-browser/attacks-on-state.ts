@@ -154,12 +154,12 @@ export const ATTACKS_ON_STATE: Attack[] = [
     run: (stage) =>
       steals(
         stage,
-        () =>
+        ({ patienceMs }) =>
           new Promise((done) => {
             const all = new BroadcastChannel('app')
             all.onmessage = ({ data }) => done(data)
             all.postMessage('tell')
-            setTimeout(done, 400)
+            setTimeout(done, patienceMs)
           }),
       ),
   },
@@ -168,13 +168,13 @@ export const ATTACKS_ON_STATE: Attack[] = [
     run: (stage) =>
       steals(
         stage,
-        ({ b }) =>
+        ({ b, patienceMs }) =>
           new Promise((done) => {
             const shared = new SharedWorker(`${b}/shared.js`, 'app')
             shared.onerror = done
             shared.port.onmessage = ({ data }) => done(data)
             shared.port.postMessage('tell')
-            setTimeout(done, 400)
+            setTimeout(done, patienceMs)
           }),
       ),
   },
@@ -191,7 +191,7 @@ export const ATTACKS_ON_STATE: Attack[] = [
       const page = await stage.openA()
       const isGranted = () =>
         page.evaluate(async () => (await navigator.permissions.query({ name: 'geolocation' })).state === 'granted')
-      return await happens(() => isGranted().catch(() => false))
+      return await happens(stage.patienceMs, () => isGranted().catch(() => false))
     },
   },
 ]

@@ -6,19 +6,20 @@ import { ATTACKS } from './attacks.ts'
 import { GROUNDS, type Ground, startNaiveGround } from './grounds.ts'
 import { succeedingAttacks } from './stage.ts'
 
-async function measure(start: () => Promise<Ground>): Promise<string[]> {
+async function measure(start: () => Promise<Ground>, known: readonly string[]): Promise<string[]> {
   await using ground = await start()
   await using browser = await launchBrowser(ground.browser)
-  return await succeedingAttacks(browser, ground, ATTACKS)
+  return await succeedingAttacks(browser, ground, ATTACKS, known)
 }
 
 describe.skipIf(lacksPrograms('chromium', 'openssl'))('a hostile page in a tunnel', { concurrent: true }, () => {
   test('gets all it wants of a naive gateway with one origin', async () => {
-    expect(await measure(startNaiveGround)).toEqual(ATTACKS.map(({ name }) => name))
+    const all = ATTACKS.map(({ name }) => name)
+    expect(await measure(startNaiveGround, all)).toEqual(all)
   })
 
   test.each(GROUNDS)('gets at $name what nothing can stop there', async ({ start, succeeding }) => {
-    expect(await measure(start)).toEqual(succeeding)
+    expect(await measure(start, succeeding)).toEqual(succeeding)
   })
 })
 

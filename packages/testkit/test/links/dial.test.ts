@@ -15,6 +15,7 @@ import {
 import type { CloseReason } from '@cyberun/protocol'
 import { afterEach, describe, expect, test } from 'vitest'
 import { makeLocalCertificate } from '../../src/certificate.ts'
+import { freePort } from '../../src/free-port.ts'
 import { lacksPrograms } from '../../src/programs.ts'
 
 /** Closes what a test opened, last first. */
@@ -154,10 +155,7 @@ describe('a dial that fails says at which layer', () => {
   }
 
   test('nobody listens', async () => {
-    const server = createServer()
-    const port = await listen(server)
-    await new Promise((resolve) => server.close(resolve))
-    await failureOf(`ws://127.0.0.1:${port}/agent`).toMatchObject({
+    await failureOf(`ws://127.0.0.1:${await freePort()}/agent`).toMatchObject({
       failure: { kind: 'network', code: 'ECONNREFUSED' },
     })
   })

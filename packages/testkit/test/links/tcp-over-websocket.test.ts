@@ -9,7 +9,7 @@ import {
   TCP_SUBPROTOCOL,
   tryAdoption,
 } from '@cyberun/link'
-import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
 
 /** Closes what a test opened, last first. */
@@ -75,7 +75,7 @@ describe('a plain WebSocket client', () => {
     const { bytes, code } = await done
     expect(bytes.equals(Buffer.concat([large, Buffer.from('and end')]))).toBe(true)
     expect(code).toBe(1000)
-    await vi.waitFor(() => expect(results).toEqual([{ bytesIn: 300_007, bytesOut: 300_007 }]))
+    await expect.poll(() => results).toEqual([{ bytesIn: 300_007, bytesOut: 300_007 }])
   })
 
   test('that closes ends its direction: what it sent arrives', async () => {
@@ -121,7 +121,7 @@ describe('a plain WebSocket client', () => {
     const done = messages(client)
     client.on('open', () => client.send('text'))
     expect([1002, 1003]).toContain((await done).code)
-    await vi.waitFor(() => expect(results[0]?.failure).toBeDefined())
+    await expect.poll(() => results[0]?.failure).toBeDefined()
   })
 })
 
@@ -149,7 +149,7 @@ describe('our own client', () => {
     const chunks: Buffer[] = []
     for await (const chunk of client as AsyncIterable<Buffer>) chunks.push(chunk)
     expect(Buffer.concat(chunks).toString()).toBe('you said hello')
-    await vi.waitFor(() => expect(results).toHaveLength(1))
+    await expect.poll(() => results).toHaveLength(1)
     expect(results[0]?.failure).toBeUndefined()
   })
 

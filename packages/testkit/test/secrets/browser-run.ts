@@ -67,7 +67,7 @@ export async function browserRun({
   found.browser.push(await keptBy(page))
 
   await page.goto(`${terminalUrl}${adminToken}`)
-  await page.waitForSelector('.xterm-rows')
+  await page.waitForSelector('#state[data-kind=open]')
   found.browser.push(page.url(), await keptBy(page))
   await page.keyboard.type(`cat /proc/$$/environ /proc/$PPID/environ > ${environmentFile}; echo all of"it"\n`)
   await page.waitForFunction(() => document.querySelector('.xterm-rows')?.textContent?.includes('all ofit'))

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { freePort } from '../../src/free-port.ts'
 import { Connection, commandLines, lacksPrograms, type Product, startProduct } from '../../src/index.ts'
 import { type BrowserFindings, browserRun } from './browser-run.ts'
 
@@ -152,7 +153,7 @@ async function tunnelsInUse(integration: string): Promise<void> {
       serviceReceived.push(bytes)
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
     })
-  }).listen(0, '127.0.0.1')
+  }).listen(await freePort(), '127.0.0.1')
   await once(service, 'listening')
   const { port } = service.address() as AddressInfo
   const open = async (tunnel_protocol: string) => {

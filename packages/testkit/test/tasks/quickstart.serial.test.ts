@@ -32,6 +32,8 @@ afterAll(async () => {
 })
 
 const PARAMETERS = '{"width": 160, "height": 120, "palette": "ocean"}'
+/** Every point takes all steps: this is still being drawn when somebody follows it, however slow they are. */
+const LONG = '{"width": 160, "height": 120, "iterations": 10000, "zoom": 8, "center_x": -0.2, "center_y": 0}'
 
 /** Runs an example; `file` is what it saved. */
 async function example(program: 'sh' | 'python3', name: string, slug: string, parameters: string) {
@@ -69,7 +71,7 @@ describe.skipIf(lacksPrograms('curl'))('with curl', () => {
 
 describe.skipIf(lacksPrograms('python3'))('with Python and no library', () => {
   test('submit, follow, fetch', async () => {
-    const { status, stdout, stderr, file } = await example('python3', 'quickstart.py', 'demo-fractal', PARAMETERS)
+    const { status, stdout, stderr, file } = await example('python3', 'quickstart.py', 'demo-fractal', LONG)
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
     expect(stdout).toMatch(/^\d+%$/m)
     expect(stdout).toMatch(/^saved .*\.png$/m)

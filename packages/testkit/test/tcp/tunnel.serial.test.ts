@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
+import { freePort } from '../../src/free-port.ts'
 import { type Installation, startInstallation } from '../../src/installation.ts'
 import { SocketReader } from '../../src/socket-reader.ts'
 import { runTcpSuite } from '../../src/tcp-suite.ts'
@@ -25,9 +26,7 @@ runTcpSuite({ name: 'cyberun forward', start: ({ port }) => installation.forward
 
 describe('the TCP relay of the edge', () => {
   test('nothing listens at opening: target_refused', async () => {
-    const service = await listen()
-    const { port } = service.address() as AddressInfo
-    await close(service)
+    const port = await freePort()
     await expect(installation.openTunnel(port, 'tcp')).rejects.toMatchObject({ code: 'target_refused' })
     await expect(installation.openTunnel(port, 'http')).rejects.toMatchObject({ code: 'target_refused' })
   })
@@ -94,9 +93,9 @@ describe('the TCP relay of the edge', () => {
   })
 })
 
-/** A service that accepts and is silent; how its connections end is not its concern. */
+/** A service that accepts and is silent; how its connections end is not its concern. Nobody has its port after it. */
 async function listen(): Promise<Server> {
-  const service = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1')
+  const service = createServer((socket) => socket.on('error', () => {})).listen(await freePort(), '127.0.0.1')
   await once(service, 'listening')
   return service
 }

@@ -24,6 +24,8 @@ export const documentation: Application = {
   steps: {
     async 'a page is found by its search'({ page }) {
       await page.click('a[href="library/index.html"] >> nth=0')
+      // The page before has such a field, too.
+      await page.waitForURL(/\/library\/index\.html/)
       await page.fill('input[name=q] >> visible=true >> nth=0', 'asyncio')
       await page.keyboard.press('Enter')
       await page.waitForSelector('ul.search li a:has-text("asyncio")')

@@ -8,7 +8,7 @@ import { freePort } from '../../../src/free-port.ts'
 import { requireProgram } from '../../../src/programs.ts'
 import { until } from '../../../src/until.ts'
 import { startApplication } from '../../../src/zoo/application.ts'
-import type { Application } from '../application.ts'
+import { type Application, fileOf } from '../application.ts'
 
 const SCRIPT = fileURLToPath(new URL('./gradio_app.py', import.meta.url))
 const UPLOAD_BYTES = 100 * 1_000_000
@@ -35,13 +35,18 @@ export const gradio: Application = {
     })
   },
   steps: {
-    async 'a queued answer streams in'({ page }) {
-      await page.getByLabel('Say').fill('hello')
-      await page.click('text=Go')
+    async 'a queued answer streams in'({ page, door, directory }) {
+      const word = fileOf(door)
       const answer = page.getByLabel('Answer')
-      // It comes word by word, half a second apart: the first is seen before the last is written.
-      await until(async () => (await answer.inputValue()) === 'hello 1', { what: 'the first word' })
-      await until(async () => (await answer.inputValue()) === 'hello 1 2 3 4', { what: 'the last word' })
+      try {
+        await page.getByLabel('Say').fill(word)
+        await page.click('text=Go')
+        // It comes word by word: the second is written when the first was seen.
+        await until(async () => (await answer.inputValue()) === `${word} 1`, { what: 'the first word' })
+      } finally {
+        writeFileSync(join(directory, word), 'go on')
+      }
+      await until(async () => (await answer.inputValue()) === `${word} 1 2 3 4`, { what: 'the last word' })
     },
     async 'uploads and downloads 100 MB'({ page, directory }) {
       const large = join(directory, 'large.bin')
