@@ -9,6 +9,8 @@ import { type Answer, type Field, readAnswer } from './message.ts'
 export interface Visitor {
   host: string
   port: number
+  /** Whence it connects, where that is not the usual address of this machine. */
+  localAddress?: string
   /** The authority of the certificate, PEM, where the door speaks TLS. */
   ca?: string
   hostHeader: string
@@ -63,7 +65,8 @@ export class VisitorConnection {
   }
 
   static async open(visitor: Visitor): Promise<VisitorConnection> {
-    const tcp = connect({ host: visitor.host, port: visitor.port, allowHalfOpen: true, noDelay: true })
+    const { host, port, localAddress } = visitor
+    const tcp = connect({ host, port, ...(localAddress && { localAddress }), allowHalfOpen: true, noDelay: true })
     await once(tcp, 'connect')
     if (visitor.ca === undefined) return new VisitorConnection(tcp, tcp, visitor)
     const socket = connectTls({ socket: tcp, ca: visitor.ca, host: visitor.host })

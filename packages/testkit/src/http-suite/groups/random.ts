@@ -4,6 +4,7 @@ import { type AnswerSpec, answer, type BodySpec, pattern, type RequestSpec } fro
 import { type CaseGroup, type Stage, verdict } from '../cases.ts'
 import { comparableAnswer, comparableRequest } from '../compare.ts'
 import type { Field } from '../message.ts'
+import { placeIn, places } from '../places.ts'
 
 const EXCHANGES = 150
 
@@ -45,8 +46,8 @@ const answers: fc.Arbitrary<AnswerSpec> = fc.record({
   fields,
   body,
 })
-/** Where a request is cut into writes, in parts of its length. */
-const cuts = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 6 })
+/** Where a request is cut into writes. */
+const cuts = fc.array(places, { maxLength: 6 })
 
 /** One exchange, with the request written in the pieces that `cuts` makes of it. */
 async function exchange(
@@ -63,7 +64,7 @@ async function exchange(
   const connection = await stage.connect()
   const bytes = connection.build(request)
   let from = 0
-  for (const to of [...cuts.toSorted((a, b) => a - b).map((part) => Math.floor(part * bytes.length)), bytes.length]) {
+  for (const to of [...cuts.toSorted((a, b) => a - b).map((place) => placeIn(bytes, place)), bytes.length]) {
     await connection.write(bytes.subarray(from, to))
     from = to
   }
