@@ -62,32 +62,37 @@ export async function startBed(options: Partial<EdgeOptions> = {}): Promise<Bed>
     edge,
     agent,
     open(targetPort, facts = {}) {
-      const tunnel = new OpenTunnel(
-        {
-          sessionId: randomUUID(),
-          teamId: 'team',
-          agentId: 'agent',
-          targetPort,
-          protocol: 'http',
-          token: randomBytes(32).toString('base64url'),
-          visitSecret: randomBytes(32).toString('base64url'),
-          adminTokenHash: '',
-          label: randomBytes(16).toString('hex'),
-          openedAt: 0,
-          openedByUserId: 'user',
-          taskId: null,
-          idleTimeoutMs: 60_000,
-          ...{ profile: 'generic', hostPolicy: 'rewrite', pathMode: 'strip', edgePort: null },
-          ...facts,
-        },
-        { bytesIn: 0, bytesOut: 0, lastActivityAt: 0 },
-      )
+      const tunnel = newTunnel({ targetPort, ...facts })
       tunnels.add(tunnel)
       return tunnel
     },
     close: closeTunnel,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   }
+}
+
+/** A tunnel that nobody has used. */
+export function newTunnel(facts: Partial<TunnelFacts> = {}): OpenTunnel {
+  return new OpenTunnel(
+    {
+      sessionId: randomUUID(),
+      teamId: 'team',
+      agentId: 'agent',
+      targetPort: 8188,
+      protocol: 'http',
+      token: randomBytes(32).toString('base64url'),
+      visitSecret: randomBytes(32).toString('base64url'),
+      adminTokenHash: '',
+      label: randomBytes(16).toString('hex'),
+      openedAt: 0,
+      openedByUserId: 'user',
+      taskId: null,
+      idleTimeoutMs: 60_000,
+      ...{ profile: 'generic', hostPolicy: 'rewrite', pathMode: 'strip', edgePort: null },
+      ...facts,
+    },
+    { bytesIn: 0, bytesOut: 0, lastActivityAt: 0 },
+  )
 }
 
 /** For an edge without port doors. */

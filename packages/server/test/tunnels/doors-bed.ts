@@ -5,7 +5,8 @@ import { type Fields, valuesOf } from '../../src/tunnels/http/fields.ts'
 import type { OwnAnswer } from '../../src/tunnels/http/pages.ts'
 import { Refusal } from '../../src/tunnels/http/refusal.ts'
 import { type CheckedRequest, checkRequest } from '../../src/tunnels/http/request-checks.ts'
-import { OpenTunnel, type TunnelFacts } from '../../src/tunnels/open-tunnel.ts'
+import type { OpenTunnel, TunnelFacts } from '../../src/tunnels/open-tunnel.ts'
+import { newTunnel } from './bed.ts'
 
 /** Tunnels of each kind, and what the doors decide about requests to them. */
 
@@ -14,16 +15,10 @@ export const PORT = 9_000
 
 /** A tunnel called by one letter. */
 function tunnelOf(letter: string, changes: Partial<TunnelFacts> = {}): OpenTunnel {
-  return new OpenTunnel(
-    {
-      ...{ sessionId: letter, teamId: 't', agentId: 'a', targetPort: 8188, protocol: 'http' },
-      ...{ token: letter.repeat(43), visitSecret: `secret-${letter}`, adminTokenHash: '', label: letter.repeat(32) },
-      ...{ openedAt: 0, openedByUserId: 'u', taskId: null, idleTimeoutMs: 1 },
-      ...{ profile: 'generic', hostPolicy: 'rewrite', pathMode: 'strip', edgePort: null },
-      ...changes,
-    },
-    { bytesIn: 0, bytesOut: 0, lastActivityAt: 0 },
-  )
+  return newTunnel({
+    ...{ sessionId: letter, token: letter.repeat(43), visitSecret: `secret-${letter}`, label: letter.repeat(32) },
+    ...changes,
+  })
 }
 
 export const a = tunnelOf('a')

@@ -46,8 +46,8 @@ const OFF: InspectorState = { is_enabled: false, is_body_kept: false, last_numbe
 /** Turns the inspectors of tunnels on and off, and shows what they keep. */
 export class Inspectors {
   readonly #options: InspectorsOptions
-  /** Tunnels whose inspector is on. */
-  readonly #inspected = new Set<OpenTunnel>()
+  /** Tunnels whose inspector is on, or is being turned on, and what forgets to turn it off with its tunnel. */
+  readonly #inspected = new Map<OpenTunnel, () => void>()
   readonly #replaying = new Map<OpenTunnel, number>()
 
   constructor(options: InspectorsOptions) {
@@ -62,8 +62,13 @@ export class Inspectors {
     const tunnel = this.#find(name)
     const now = tunnel.inspector
     if (wanted.is_enabled ? now?.settings.isBodyKept === wanted.is_body_kept : !now) return stateOf(tunnel)
-    if (wanted.is_enabled && !now) this.#requireRoom(name.teamId)
-    await this.#audit(caller, tunnel, 'tunnel.inspector_set', { ...wanted })
+    if (wanted.is_enabled && !now) this.#takeRoom(tunnel)
+    try {
+      await this.#audit(caller, tunnel, 'tunnel.inspector_set', { ...wanted })
+    } catch (error) {
+      if (!tunnel.inspector) this.#turnOff(tunnel)
+      throw error
+    }
     // Not before the record is written; the tunnel may have been closed meanwhile.
     if (wanted.is_enabled && !tunnel.closed.aborted) this.#turnOn(tunnel, wanted.is_body_kept)
     else this.#turnOff(tunnel)
@@ -120,20 +125,24 @@ export class Inspectors {
     return { tunnel, inspector, entry }
   }
 
-  #requireRoom(teamId: string): void {
+  /** Throws `conflict` when too many are on. Its room is its own from now on, as others ask for theirs meanwhile. */
+  #takeRoom(tunnel: OpenTunnel): void {
+    if (this.#inspected.has(tunnel)) return
+    const { teamId } = tunnel.facts
     const now = this.#options.clock.now()
-    for (const tunnel of this.#inspected) if (tunnel.inspector?.isUnread(now)) this.#turnOff(tunnel)
-    const ofTeam = [...this.#inspected].filter(({ facts }) => facts.teamId === teamId).length
-    if (ofTeam < INSPECTORS_LIMITS.team && this.#inspected.size < INSPECTORS_LIMITS.server) return
-    const whose = ofTeam < INSPECTORS_LIMITS.team ? 'this server' : 'the team'
-    throw new ApiError('conflict', `Too many tunnels of ${whose} are being inspected: turn one off first.`)
+    for (const other of this.#inspected.keys()) if (other.inspector?.isUnread(now)) this.#turnOff(other)
+    const ofTeam = [...this.#inspected.keys()].filter(({ facts }) => facts.teamId === teamId).length
+    if (ofTeam >= INSPECTORS_LIMITS.team || this.#inspected.size >= INSPECTORS_LIMITS.server) {
+      const whose = ofTeam < INSPECTORS_LIMITS.team ? 'this server' : 'the team'
+      throw new ApiError('conflict', `Too many tunnels of ${whose} are being inspected: turn one off first.`)
+    }
+    this.#note(tunnel)
   }
 
   #turnOn(tunnel: OpenTunnel, isBodyKept: boolean): void {
     const { clock, agents } = this.#options
     const { teamId, agentId } = tunnel.facts
-    if (!this.#inspected.has(tunnel)) tunnel.onClose(() => this.#turnOff(tunnel))
-    this.#inspected.add(tunnel)
+    this.#note(tunnel)
     tunnel.inspector = new Inspector({
       clock,
       isBodyKept,
@@ -142,7 +151,16 @@ export class Inspectors {
     })
   }
 
+  #note(tunnel: OpenTunnel): void {
+    if (!this.#inspected.has(tunnel))
+      this.#inspected.set(
+        tunnel,
+        tunnel.onClose(() => this.#turnOff(tunnel)),
+      )
+  }
+
   #turnOff(tunnel: OpenTunnel): void {
+    this.#inspected.get(tunnel)?.()
     this.#inspected.delete(tunnel)
     tunnel.inspector = undefined
   }
