@@ -55,10 +55,12 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
     )
     const refused = new Set([...(deps.refusedPorts ?? []), ...portOfLocalGateway(config.gatewayUrl)])
     let tunnelPorts = config.tunnelPorts
+    await using started = new AsyncDisposableStack()
     const tasks = await startTasks(config, {
       ...{ log, env: deps.env ?? {}, now, signal: until },
       tunnelPorts: () => tunnelPorts,
     })
+    started.defer(() => tasks.stop())
     const terminals = await startTerminals({
       settings: config.terminal,
       stateDir: config.stateDir,
@@ -66,11 +68,8 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
       now,
       log,
     })
-    const stop = () => Promise.all([tasks.stop(), terminals.stop()])
-    if (signal.aborted) {
-      await stop()
-      return { kind: 'stopped' }
-    }
+    started.defer(() => terminals.stop())
+    if (signal.aborted) return { kind: 'stopped' }
     const targets = createTargets(config.tunnelPorts, refused, tasks.onStream, terminals.onStream, log)
     if (config.file !== undefined) {
       const allow = (rules: PortRules): void => {
@@ -81,10 +80,11 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
     }
     // What still runs is told to the server before its link goes.
     const leave = new AbortController()
+    const stop = () => Promise.all([tasks.stop(), terminals.stop()])
     signal.addEventListener('abort', () => void stop().finally(() => leave.abort()), { once: true })
     const saidLabels = new WeakMap<Link, readonly string[]>()
     const statsNow = (): SystemStats => ({ ...facts.systemStats(), comfyui_version: tasks.comfyuiVersion() })
-    const exit = await keepLinked({
+    return await keepLinked({
       dial: (dialSignal) =>
         dialGateway(config, { machine, statsNow, saidLabels, facts, tasks, terminals, targets, log }, dialSignal),
       machine: {
@@ -105,8 +105,6 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
       now,
       random,
     })
-    await stop()
-    return exit
   } finally {
     own.abort()
   }
