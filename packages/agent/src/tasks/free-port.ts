@@ -7,15 +7,16 @@ const TRIES = 20
 const MOST_LISTED = 1_024
 
 /**
- * A port of the loopback that nobody listens on, that tunnels may reach, and that is not in `taken`; undefined when none
- * was found. Nothing holds it from then on: should another program take it first, the run's own will say so.
+ * A port of the loopback that nobody listens on, that tunnels may reach, and that no run has; undefined when none was
+ * found. Nothing holds it from then on: should another program take it first, the run's own will say so.
  */
-export async function freePort(rules: PortRules, taken: ReadonlySet<number>): Promise<number | undefined> {
+export async function freePort(rules: PortRules, isTaken: (port: number) => boolean): Promise<number | undefined> {
   const candidates = rules === 'all' ? new Array<number>(TRIES).fill(0) : listed(rules)
   for (const candidate of candidates) {
-    if (taken.has(candidate)) continue
+    if (isTaken(candidate)) continue
     const port = await listenOnce(candidate)
-    if (port !== undefined && !taken.has(port)) return port
+    // Asked once more: another run that begins now may have been given it since.
+    if (port !== undefined && !isTaken(port)) return port
   }
   return undefined
 }

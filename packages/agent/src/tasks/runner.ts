@@ -140,8 +140,8 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
     try {
       const why = await reasonAgainst(tool, line)
       if (why) return decline(why)
-      const taken = new Set([...attempts].flatMap(({ exposePort }) => exposePort ?? []))
-      const exposed = await withPort(tool, line, () => freePort(options.tunnelPorts(), taken))
+      const isTaken = (port: number) => [...attempts].some(({ exposePort }) => exposePort === port)
+      const exposed = await withPort(tool, line, () => freePort(options.tunnelPorts(), isTaken))
       if (!exposed) return decline(NO_PORT)
       // From here on nothing is waited for: `stop` and the loss of the stream would pass by what begins after them.
       if (stopping.signal.aborted) return decline({ reason: 'no_slot', message: 'The agent stops.' })

@@ -267,6 +267,12 @@ class AgentsHere implements Agents {
       link.close(this.#stopping ? CLOSING.stopping : CLOSING.revoked)
       return
     }
+    // Others may have been let in since the hello was read.
+    const full = this.#admitProbe()
+    if (full) {
+      link.close(full)
+      return
+    }
     this.#probes.add(link)
     const over = setTimeout(() => link.close(CLOSING.probeOver), this.#limits.probeMs)
     void link.closed.then(() => {
