@@ -1,6 +1,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
-import { chmod, link, mkdir, readFile, stat, unlink, writeFile } from 'node:fs/promises'
+import { chmod, link, readFile, stat, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeFolder } from '@cyberun/link/folders'
 import { type MachineProof, machineProofText } from '@cyberun/protocol'
 import { readIfThere } from './read-if-there.ts'
 
@@ -19,7 +20,7 @@ export class MachineKeyError extends Error {
 export async function openMachineKey(stateDir: string): Promise<MachineKey> {
   const file = join(stateDir, 'machine.key')
   try {
-    await mkdir(stateDir, { recursive: true, mode: 0o700 })
+    makeFolder(stateDir, 0o700)
     const pem = (await readIfThere(file)) ?? (await makeKeyFile(file))
     if (((await stat(file)).mode & 0o077) !== 0) await chmod(file, 0o600)
     return machineKey(createPrivateKey(pem))

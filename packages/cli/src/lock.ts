@@ -1,7 +1,7 @@
-import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as pause } from 'node:timers/promises'
+import { makeFolder } from '@cyberun/link/folders'
 import { CliError } from './errors.ts'
 
 const SQLITE_BUSY = 5
@@ -12,7 +12,7 @@ const POLL_MS = 25
  * file: the kernel drops it with the process, so a killed one leaves nothing behind to clean up.
  */
 export async function withLock<T>(path: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  makeFolder(dirname(path), 0o700)
   const lock = new DatabaseSync(path)
   try {
     while (!takeLock(lock)) await pause(POLL_MS, undefined, { signal }).catch(() => tooLong(path))

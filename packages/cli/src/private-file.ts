@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { makeFolder } from '@cyberun/link/folders'
 import { CliError } from './errors.ts'
 
 /** The text of a file, or undefined when there is none. Another failure is a `CliError` that names the file. */
@@ -20,7 +21,7 @@ export async function readIfThere(path: string): Promise<string | undefined> {
 export async function writePrivate(path: string, text: string): Promise<void> {
   const draft = `${path}.${randomBytes(6).toString('hex')}.tmp`
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+    makeFolder(dirname(path), 0o700)
     const file = await open(draft, 'wx', 0o600)
     try {
       await file.writeFile(text)

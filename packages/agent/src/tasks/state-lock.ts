@@ -1,6 +1,6 @@
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { makeFolder } from '@cyberun/link/folders'
 
 const SQLITE_BUSY = 5
 
@@ -9,7 +9,7 @@ const SQLITE_BUSY = 5
  * kernel drops with the process, so a killed one leaves nothing to clean up. Undefined when another process has it.
  */
 export function takeStateLock(stateDir: string): (() => void) | undefined {
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 })
+  makeFolder(stateDir, 0o700)
   const lock = new DatabaseSync(join(stateDir, 'tasks.lock'))
   try {
     lock.exec('begin exclusive')

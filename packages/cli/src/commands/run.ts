@@ -11,7 +11,7 @@ import { onInterrupt } from '../interrupt.ts'
 import { followTask, type SavedFile, saveResults } from '../tasks/follow.ts'
 import { type LocalFile, localFile } from '../tasks/local-file.ts'
 import { checkFileKeys, type GivenValue, readPair, typedParameters } from '../tasks/parameters.ts'
-import { makeFolder } from '../tasks/save.ts'
+import { makeOutputFolder } from '../tasks/save.ts'
 import { uploadFile } from '../tasks/upload.ts'
 import { createUploadMemory, type UploadMemory } from '../tasks/upload-memory.ts'
 import { createTaskView, type TaskView } from '../tasks/view.ts'
@@ -33,7 +33,7 @@ export async function runWorkflow(context: Context, slug: string, options: RunOp
   const files = await namedFiles(context, options.file ?? [])
   const folder = resolve(context.cwd, options.output)
   // A run may take hours: whether there is a place for what it makes is better known before.
-  if (!options.detach) await makeFolder(folder)
+  if (!options.detach) await makeOutputFolder(folder)
   const { client, account } = await connect(context, 'key')
   const interrupted = onInterrupt()
   const workflow = await client.call('GET /r/workflows/slug/{slug}', { params: { slug } }, interrupted)

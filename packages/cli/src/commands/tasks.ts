@@ -6,7 +6,7 @@ import type { ExitName } from '../exit-codes.ts'
 import { onInterrupt } from '../interrupt.ts'
 import { table } from '../table.ts'
 import { saveResults } from '../tasks/follow.ts'
-import { makeFolder } from '../tasks/save.ts'
+import { makeOutputFolder } from '../tasks/save.ts'
 import { createTaskView, eventLines } from '../tasks/view.ts'
 import { formatAge, printable, printableJson } from '../text.ts'
 import { watch } from './run.ts'
@@ -102,7 +102,7 @@ export async function followEvents(
   const interrupted = onInterrupt()
   if (options.output !== undefined) {
     const folder = resolve(context.cwd, options.output)
-    await makeFolder(folder)
+    await makeOutputFolder(folder)
     return watch(context, client, id, folder, createTaskView(context), interrupted)
   }
   let exit: ExitName = 'ok'

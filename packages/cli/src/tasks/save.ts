@@ -1,9 +1,10 @@
-import { createWriteStream, existsSync } from 'node:fs'
-import { access, constants, link, mkdir, rm, stat } from 'node:fs/promises'
-import { dirname, extname, join, resolve } from 'node:path'
+import { createWriteStream } from 'node:fs'
+import { access, constants, link, rm, stat } from 'node:fs/promises'
+import { extname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
+import { makeFolder } from '@cyberun/link/folders'
 import { safeFileName } from '@cyberun/protocol'
 import { CliError } from '../errors.ts'
 
@@ -20,9 +21,9 @@ const FIRST_PAUSE_MS = 500
 const MOST_NAMES = 10_000
 
 /** Makes the folder that files are saved into, if it is not there. Throws a `CliError` when nothing can be saved there. */
-export async function makeFolder(folder: string): Promise<void> {
+export async function makeOutputFolder(folder: string): Promise<void> {
   try {
-    await makeWithParents(folder)
+    makeFolder(folder)
     await access(folder, constants.W_OK)
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException
@@ -30,23 +31,9 @@ export async function makeFolder(folder: string): Promise<void> {
   }
 }
 
-/** Not Node's own `recursive`: that tries for ever where nothing can be made although the folder above is there, as in /proc. */
-async function makeWithParents(folder: string): Promise<void> {
-  try {
-    await mkdir(folder)
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'EEXIST' && (await stat(folder)).isDirectory()) return
-    const above = dirname(folder)
-    if (code !== 'ENOENT' || existsSync(above)) throw error
-    await makeWithParents(above)
-    await makeWithParents(folder)
-  }
-}
-
 /** Saves a file of a run into `folder` under a safe name that is not taken yet. Returns where it is. */
 export async function saveFile(folder: string, file: OfferedFile, signal: AbortSignal): Promise<string> {
-  await makeFolder(folder)
+  await makeOutputFolder(folder)
   const name = safeFileName(file.name)
   const part = join(resolve(folder), `.${name.slice(0, 100)}.${process.pid}.part`)
   try {

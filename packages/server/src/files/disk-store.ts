@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { type FileHandle, lstat, mkdir, open, opendir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeFolder } from '@cyberun/link/folders'
 import type { Reach } from './fail-points.ts'
 import {
   type ByteRange,
@@ -24,7 +25,7 @@ const KEY = /^[a-z0-9-]{4,64}$/
 export async function openDiskStore(folder: string, reach: Reach): Promise<ObjectStore> {
   const staged = join(folder, 'staged')
   const objects = join(folder, 'objects')
-  for (const made of [staged, objects]) await mkdir(made, { recursive: true, mode: 0o700 })
+  for (const made of [staged, objects]) makeFolder(made, 0o700)
   return new DiskStore(staged, objects, reach)
 }
 

@@ -1,6 +1,7 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
-import { closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, linkSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { makeFolder } from '@cyberun/link/folders'
 import { StoreOpenError } from './store-error.ts'
 
 const SECRET_BYTES = 32
@@ -66,7 +67,7 @@ function readSecret(path: string): Buffer | undefined {
 
 /** Written whole and synced under another name first: a half-written secret would lock us out of our own rows. */
 function createSecret(path: string): Buffer {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  makeFolder(dirname(path), 0o700)
   const temporary = `${path}.${randomBytes(6).toString('hex')}`
   const file = openSync(temporary, 'wx', 0o600)
   try {

@@ -1,7 +1,8 @@
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
+import { makeFolder } from '@cyberun/link/folders'
 import type { SqliteFault, SqliteGreeting, SqliteRequest, SqliteWorkerData } from './sqlite-messages.ts'
 import { SqliteWriter } from './sqlite-writer.ts'
 
@@ -15,7 +16,7 @@ if (port === null) throw new Error('sqlite-worker.ts runs as a worker thread')
 const { dir, pid } = workerData as SqliteWorkerData
 
 try {
-  mkdirSync(dir, { recursive: true, mode: 0o700 })
+  makeFolder(dir, 0o700)
   const lock = lockDirectory(dir, pid)
   const writer = openDatabase(join(dir, 'cyberun.db'))
   const reader = openDatabase(join(dir, 'cyberun.db'))
