@@ -50,8 +50,18 @@ async function send(
   }
   const { fileName, contentType, size, sha256 } = input
   const answer: InputAnswer = { type: 'file', file_name: fileName, content_type: contentType, size, sha256 }
-  await channel.write(encodeLine(answer))
-  for await (const piece of bytes) await channel.write(Uint8Array.from(piece))
+  for await (const piece of withFirst(encodeLine(answer), bytes)) await channel.write(piece)
+}
+
+/** Asks for a piece before it tells `first`: what is open behind the pieces is closed only when somebody has asked. */
+async function* withFirst(first: Uint8Array, pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let isTold = false
+  for await (const piece of pieces) {
+    if (!isTold) yield first
+    isTold = true
+    yield Uint8Array.from(piece)
+  }
+  if (!isTold) yield first
 }
 
 async function readRequest(channel: StreamChannel): Promise<InputRequest | InputAnswer> {

@@ -1,9 +1,10 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { encodeLine, type Link, StreamChannel } from '@cyberun/link'
 import { type InputAnswer, parseArtifactAnswer, parseInputAnswer } from '@cyberun/protocol'
-import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { type ObjectStore, StorageFullError } from '../../src/files/object-store.ts'
 import { sweepFiles } from '../../src/files/sweep.ts'
 import type { StreamAgent } from '../../src/files/types.ts'
@@ -183,6 +184,22 @@ test('an agent gets the inputs of the task it holds, and no others', async () =>
   }
   await releaseAttempt(world.store, attempt, { cause: 'agent_lost', message: 'gone' })
   expect((await fetchInput(ask)).answer).toMatchObject({ type: 'refused', code: 'late' })
+})
+
+test('an agent that leaves before it is answered leaves no object open', async () => {
+  const fileKey = await world.upload(BYTES)
+  const attempt = await world.runningTask([fileKey])
+  const ask = { task_id: attempt.taskId, fence: attempt.fence, file_key: fileKey }
+  const body = Readable.from([BYTES])
+  const channel = new StreamChannel(link.open({ target: { kind: 'input' }, priority: 'bulk' }))
+  vi.spyOn(world.objects, 'read').mockImplementationOnce(async () => {
+    channel.reset('cancelled')
+    // What comes later on the same link is answered once the reset has been seen.
+    await fetchInput({ ...ask, fence: ask.fence + 1 })
+    return body
+  })
+  await channel.write(encodeLine(ask))
+  await expect.poll(() => body.destroyed).toBe(true)
 })
 
 test('the sweep forgets what is past its time, and only that', async () => {
