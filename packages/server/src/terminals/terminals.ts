@@ -254,25 +254,22 @@ export class Terminals {
       ...(position !== undefined && { position }),
     }
     let shownShell = shell
-    const revoke = (): void => {
-      if (this.#isStopping) return
-      // What was looked at by this right; what it left behind is ended on the agent (`#endShells`).
-      stream.write(encodeViewerFrame({ type: 'hang_up' }))
-      socket.close(CLOSE.revoked, 'the right to look at this shell has ended')
-      stream.end()
-    }
-    admitted.ended.addEventListener('abort', revoke, { once: true })
-    const ended = relayViewer(socket, stream, {
+    stream.write(encodeViewerFrame({ type: 'attach', attach }))
+    const relay = relayViewer(socket, stream, {
       onAttached(id) {
         shownShell = id
       },
       onInput: () => tunnel?.noteInput(now()),
     })
-    stream.write(encodeViewerFrame({ type: 'attach', attach }))
+    // What was looked at by this right; what it left behind is ended on the agent (`#endShells`).
+    const revoke = (): void => {
+      if (!this.#isStopping) relay.revoke()
+    }
+    admitted.ended.addEventListener('abort', revoke, { once: true })
     socket.resume()
     if (admitted.ended.aborted) revoke()
     log.info({ ...about, team_id: admitted.teamId, actor: admitted.actor }, 'terminal.opened')
-    await ended
+    await relay.ended
     admitted.ended.removeEventListener('abort', revoke)
     const seconds = Math.round((now() - began) / 1000)
     const shown = { ...about, shell: shownShell ?? null, seconds }

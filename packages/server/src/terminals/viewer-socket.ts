@@ -1,5 +1,12 @@
 import type { LinkStream } from '@cyberun/link'
-import { decodeShellFrame, decodeViewerFrame, FieldError, type ResetCode, TerminalFrameReader } from '@cyberun/protocol'
+import {
+  decodeShellFrame,
+  decodeViewerFrame,
+  encodeViewerFrame,
+  FieldError,
+  type ResetCode,
+  TerminalFrameReader,
+} from '@cyberun/protocol'
 import type { RawData, WebSocket } from 'ws'
 
 /** Why a viewer's socket is closed: 4000 and the HTTP status that would say the same (RFC 6455, section 7.4.2). */
@@ -18,12 +25,20 @@ export interface ViewerSocketEvents {
   onInput(): void
 }
 
+/** A socket and a stream that are joined. */
+export interface ViewerRelay {
+  /** Resolves, never rejects, when they are no longer. */
+  readonly ended: Promise<void>
+  /** Ends it because the right to look on has ended: the agent ends what was looked at. Harmless when it is over. */
+  revoke(): void
+}
+
 /**
  * Joins a viewer's socket with its stream on the agent: whole frames both ways, each looked at, none kept. What one side does
- * not take holds the other one up: a stream by its window, a socket by not being read. Resolves, never rejects, when both are
- * over.
+ * not take holds the other one up: a stream by its window, a socket by not being read. From here on nobody else writes to
+ * either or ends it.
  */
-export function relayViewer(socket: WebSocket, stream: LinkStream, events: ViewerSocketEvents): Promise<void> {
+export function relayViewer(socket: WebSocket, stream: LinkStream, events: ViewerSocketEvents): ViewerRelay {
   const over = Promise.withResolvers<void>()
   const reader = new TerminalFrameReader()
   let isOver = false
@@ -82,7 +97,16 @@ export function relayViewer(socket: WebSocket, stream: LinkStream, events: Viewe
   const onClose = (): void => finish(CLOSE.ended, '', 'cancelled')
   socket.on('close', onClose)
   if (socket.readyState !== socket.OPEN) onClose()
-  return over.promise
+  return {
+    ended: over.promise,
+    revoke() {
+      if (isOver) return
+      stream.write(encodeViewerFrame({ type: 'hang_up' }))
+      finish(CLOSE.revoked, 'the right to look at this shell has ended')
+      // An agent that does not hang up is not waited for.
+      socket.once('close', () => stream.reset('cancelled'))
+    },
+  }
 }
 
 const REASON_OF_RESET: Partial<Record<ResetCode, string>> = {

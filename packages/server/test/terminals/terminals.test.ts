@@ -46,6 +46,7 @@ class AgentEnd {
     },
     accept: () => {},
     write: (bytes) => {
+      if (this.hasEnded) throw new Error('write after end')
       for (const frame of this.#reader.push(bytes)) {
         const read = decodeViewerFrame(Uint8Array.from(frame))
         if (read) this.frames.push(read)
@@ -329,9 +330,19 @@ describe('when it ends', () => {
     const { socket, end: agent } = await look(opening)
     const closed = closeOf(socket)
     end()
+    // Typed before its viewer hears of the end.
+    socket.send(Buffer.from(encodeViewerFrame({ type: 'input', position: 0, bytes: Buffer.from('ls') })))
     expect(await closed).toBe(4401)
     expect(agent.hasEnded || agent.isReset).toBe(true)
     expect(agent.frames.at(-1)).toEqual({ type: 'hang_up' })
+  })
+
+  test('an agent that does not hang up is not waited for', async () => {
+    const { socket, end: agent } = await look({ admin_token: TOKEN })
+    const closed = closeOf(socket)
+    closing.abort()
+    await closed
+    await expect.poll(() => agent.isReset).toBe(true)
   })
 
   test('an agent without terminals is told of none', async () => {
