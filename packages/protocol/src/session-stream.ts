@@ -43,6 +43,10 @@ export class SessionStream implements LinkStream, Scheduled, WritingStream, Read
   #events: StreamEvents | undefined
   /** What happened before anybody listened. */
   #early: ((events: StreamEvents) => void)[] = []
+  /** Bytes among that. */
+  #earlyBytes = 0
+  /** Of them, those that the link let go of when the stream was over: a refused stream is never listened to. */
+  #forgottenBytes = 0
   #state: StreamState
   #sending: SendState = 'open'
   #hasPeerEnded = false
@@ -101,6 +105,7 @@ export class SessionStream implements LinkStream, Scheduled, WritingStream, Read
     this.#events = events
     const early = this.#early
     this.#early = []
+    this.#earlyBytes = 0
     for (const tell of early) this.#tell(tell)
   }
 
@@ -245,6 +250,7 @@ export class SessionStream implements LinkStream, Scheduled, WritingStream, Read
     if (!events) {
       // Not `slice`: of a Node Buffer that is no copy.
       const copy = new Uint8Array(bytes)
+      this.#earlyBytes += copy.length
       this.#early.push((later) => this.#deliver(later, copy, 0, undefined))
     } else {
       this.#deliver(events, bytes, headroom, this.#host.lender)
@@ -252,7 +258,9 @@ export class SessionStream implements LinkStream, Scheduled, WritingStream, Read
   }
 
   consumed(bytes: number): void {
-    this.#host.consumed(this, bytes)
+    const forgotten = Math.min(bytes, this.#forgottenBytes)
+    this.#forgottenBytes -= forgotten
+    this.#host.consumed(this, bytes - forgotten)
   }
 
   peerEnded(): void {
@@ -313,6 +321,8 @@ export class SessionStream implements LinkStream, Scheduled, WritingStream, Read
     this.#resetBy = code
     this.#settleWaiter()
     for (const write of this.#queue.splice(0)) write.abandon()
+    this.#host.consumed(this, this.#earlyBytes)
+    this.#forgottenBytes = this.#earlyBytes
     this.#host.remove(this)
     this.#tell((events) => events.onClose?.())
   }
