@@ -180,7 +180,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('release' as const) }) },
     { weight: 4, arbitrary: fc.record({ kind: fc.constant('run' as const), ms: fc.nat(5) }) },
   ),
-  { minLength: 20, maxLength: 200 },
+  { minLength: 50, maxLength: 200, size: 'max' },
 ) as fc.Arbitrary<Step[]>
 
 function take(users: Users, step: Step): void {
@@ -233,6 +233,6 @@ test('whatever two users do, what was not reset arrives, all are told once, and 
       }
       for (const isDialler of [true, false]) expect(users.fill(isDialler)).toEqual([])
     }),
-    { numRuns: 300 },
+    { numRuns: 150 },
   )
 })
