@@ -81,7 +81,14 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
     // What still runs is told to the server before its link goes.
     const leave = new AbortController()
     const stop = () => Promise.all([tasks.stop(), terminals.stop()])
-    signal.addEventListener('abort', () => void stop().finally(() => leave.abort()), { once: true })
+    const stopThenLeave = (): void => {
+      // What fails is told by the same `stop` as all this is disposed of.
+      void stop().then(
+        () => leave.abort(),
+        () => leave.abort(),
+      )
+    }
+    signal.addEventListener('abort', stopThenLeave, { once: true })
     const saidLabels = new WeakMap<Link, readonly string[]>()
     const statsNow = (): SystemStats => ({ ...facts.systemStats(), comfyui_version: tasks.comfyuiVersion() })
     return await keepLinked({
@@ -177,7 +184,15 @@ function portOfLocalGateway(gateway: URL): number[] {
 /** One watch of the machine for everyone who wants to know of disturbances. */
 function disturbances(signal: AbortSignal): (tell: (what: Disturbance) => void) => () => void {
   const listeners = new Set<(what: Disturbance) => void>()
-  const glance = () => ({ wallMs: Date.now(), addresses: addressesOf(networkInterfaces()) })
+  let addresses = ''
+  const glance = () => {
+    try {
+      addresses = addressesOf(networkInterfaces())
+    } catch {
+      // The system does not tell now, for want of a descriptor say: as far as we know, nothing has changed.
+    }
+    return { wallMs: Date.now(), addresses }
+  }
   const tellAll = (what: Disturbance): void => {
     for (const listener of [...listeners]) listener(what)
   }

@@ -126,7 +126,7 @@ export class EventQueue {
   }
 
   #drop(segment: Segment): void {
-    rmSync(segment.file, { force: true })
+    forget(segment)
     this.#addToGap(segment)
   }
 
@@ -142,8 +142,16 @@ export class EventQueue {
       // Somebody removed it, or the disk is ill: what was in memory of it is what there is.
       return [...(segment.logLines > 0 ? [dropNote(segment.logLines)] : []), ...segment.others]
     } finally {
-      rmSync(segment.file, { force: true })
+      forget(segment)
     }
+  }
+}
+
+function forget({ file }: Segment): void {
+  try {
+    rmSync(file, { force: true })
+  } catch {
+    // A disk on which nothing can be removed any more; the folder of the run goes with the run.
   }
 }
 

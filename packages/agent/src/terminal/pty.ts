@@ -51,7 +51,13 @@ export async function loadPty(): Promise<SpawnPty> {
         if (socket instanceof Writable && socket.writable) socket.write(bytes, () => onTaken())
         else onTaken()
       },
-      resize: (size) => pty.resize(size.cols, size.rows),
+      resize(size) {
+        try {
+          pty.resize(size.cols, size.rows)
+        } catch {
+          // Nobody has the other end any more. That the program has ended is told later.
+        }
+      },
       pause: () => pty.pause(),
       resume: () => pty.resume(),
       hangUp: () => pty.kill('SIGHUP'),

@@ -125,8 +125,15 @@ export function createTerminals(
         return
       }
       let viewer: FrameTaker | undefined
+      let isAnswered = false
       const first: FrameTaker = {
         take(frame) {
+          if (isAnswered) {
+            // A stream is for one answer, and was ended with it.
+            stream.reset('internal')
+            return
+          }
+          isAnswered = true
           if (frame.type === 'attach') viewer = attach(stream, frame.attach)
           else if (frame.type === 'end_scope') {
             endScope(frame.scope)

@@ -58,7 +58,13 @@ export function markTree(recordDir: string): TreeMark {
   return {
     variables: { [MARK]: mark },
     kill: () => killMarked(mark),
-    forget: () => rmSync(record, { force: true }),
+    forget() {
+      try {
+        rmSync(record, { force: true })
+      } catch {
+        // It stays where nothing can be removed: the next process of the agent looks for a tree that is gone.
+      }
+    },
   }
 }
 

@@ -280,6 +280,14 @@ function endScope(world: ReturnType<typeof shellWorld>, scope: string): FakeStre
   return stream
 }
 
+test('a stream that has had its answer gets no shell', () => {
+  using world = shellWorld()
+  const stream = endScope(world, 'tunnel:other')
+  stream.send({ type: 'attach', attach: ATTACH })
+  expect(stream.resetBy).toBe('internal')
+  expect(stream.frames).toEqual([])
+})
+
 test.each([
   ['a second attach', { type: 'attach', attach: ATTACH } as const],
   ['input with a hole before it', { type: 'input', position: 5, bytes: text('x') } as const],

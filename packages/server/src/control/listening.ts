@@ -19,6 +19,8 @@ export async function listen(server: Server, at: { host: string; port: number })
   })
   server.listen(at.port, at.host)
   await once(server, 'listening')
+  // From now on it means a connection that could not be accepted, which its caller sees.
+  server.on('error', () => {})
   return {
     port: (server.address() as AddressInfo).port,
     async stop(signal) {

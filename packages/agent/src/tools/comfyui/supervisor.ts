@@ -77,7 +77,7 @@ export class Supervisor {
     let pauseMs = FIRST_PAUSE_MS
     while (!this.#over.signal.aborted) {
       const began = this.#deps.now()
-      this.#lastEnd = await this.#runOnce()
+      this.#lastEnd = await this.#runOnce().catch((error: unknown) => this.#giveUp(error))
       if (this.#over.signal.aborted) return
       this.#deps.log.warn({ reason: this.#lastEnd, last_lines: this.#lines.slice(-5) }, 'comfyui.ended')
       if (this.#deps.now() - began >= GOOD_LIFE_MS) pauseMs = FIRST_PAUSE_MS
@@ -107,6 +107,14 @@ export class Supervisor {
     this.#tree = undefined
     life.end = this.#describe(end)
     return life.end
+  }
+
+  /** The system could not start it, or could not let it be watched: over, and tried again as after any other end. */
+  #giveUp(error: unknown): string {
+    this.#tree?.kill()
+    this.#tree = undefined
+    this.#life.end = `ComfyUI cannot be started: ${error instanceof Error ? error.message : String(error)}`
+    return this.#life.end
   }
 
   #keep(line: string): void {

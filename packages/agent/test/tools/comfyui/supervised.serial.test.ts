@@ -6,7 +6,7 @@ import { type ComfyuiFaults, childrenOf, freePort } from '@cyberun/testkit'
 import { describe, expect, test } from 'vitest'
 import { createComfyuiTool } from '../../../src/tools/comfyui/comfyui.ts'
 import type { ComfyuiTimes } from '../../../src/tools/comfyui/settings.ts'
-import { comfyuiArguments, comfyuiEnvironment } from '../../../src/tools/comfyui/supervisor.ts'
+import { comfyuiArguments, comfyuiEnvironment, Supervisor } from '../../../src/tools/comfyui/supervisor.ts'
 import type { Tool, ToolHealth } from '../../../src/tools/tool.ts'
 import * as graphs from './graphs.ts'
 import { TEST_DEPS, TestRun } from './test-run.ts'
@@ -190,4 +190,15 @@ test('where to listen is added to the arguments, unless they say so', () => {
 test('the environment is the agent’s, without its own settings', () => {
   const env = { HF_HOME: '/cache', CYBERUN_AGENT_KEY: 'ak-secret', NOTHING: undefined }
   expect(comfyuiEnvironment(env)).toEqual({ HF_HOME: '/cache', PYTHONUNBUFFERED: '1' })
+})
+
+test('a program that the system throws at starting is tried again, and its reason told', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'cyberun-supervised-'))
+  const deps = { ...TEST_DEPS, stateDir: directory }
+  // Below something that is no folder: told by a throw, not by an event.
+  const supervisor = new Supervisor({ command: '/etc/passwd/comfyui', args: [], port: 1 }, deps)
+  supervisor.begin()
+  await expect.poll(() => supervisor.lastEnd).toMatch(/^ComfyUI cannot be started: .*ENOTDIR/)
+  await supervisor.stop()
+  rmSync(directory, { recursive: true, force: true })
 })

@@ -151,6 +151,8 @@ async function listen(server: Server, host: string, port: number): Promise<numbe
   server.listen({ host, port }, resolve)
   await promise
   server.off('error', reject)
+  // From now on it means a connection that could not be accepted, which its visitor sees.
+  server.on('error', () => {})
   return (server.address() as AddressInfo).port
 }
 
