@@ -57,21 +57,23 @@ export function relayViewer(socket: WebSocket, stream: LinkStream, events: Viewe
       if (isOver) return
       // Held first: the frames are views of its bytes, which it may move.
       const release = chunk.hold()
+      // Ours, until all frames are told of; then one for each that the socket has not taken.
+      let holders = 1
+      const letGo = (): void => {
+        if (--holders === 0) release()
+      }
       try {
-        const frames = reader.push(chunk.bytes)
-        let unsent = frames.length
-        if (unsent === 0) release()
-        for (const frame of frames) {
+        for (const frame of reader.push(chunk.bytes)) {
           const said = decodeShellFrame(frame)
           if (said?.type === 'attached') events.onAttached(said.attached.shell)
-          socket.send(frame, () => {
-            if (--unsent === 0) release()
-          })
+          holders += 1
+          socket.send(frame, letGo)
         }
       } catch (error) {
-        release()
         if (!(error instanceof FieldError)) throw error
         finish(CLOSE.linkLost, 'the agent sent what is no frame', 'internal')
+      } finally {
+        letGo()
       }
     },
     onEnd: () => finish(CLOSE.ended, 'the shell is over for this viewer'),
