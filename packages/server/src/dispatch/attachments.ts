@@ -44,7 +44,11 @@ export class Attachments {
             else refuse()
           },
           onOverlong: refuse,
-          onOver: forget,
+          onOver: () => {
+            forget()
+            // Nobody answers it any more: unless this side ends, too, the link carries it for good.
+            stream.end()
+          },
         },
         TASK_LIMITS.agentLineBytes,
       ),

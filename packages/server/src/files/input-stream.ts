@@ -24,6 +24,8 @@ export async function sendInput(context: FileContext, stream: LinkStream, agent:
     if ('type' in request) await channel.write(encodeLine(request))
     else await send(context, channel, request, agent)
     channel.end()
+    // What the agent sent beyond its request: nobody else would let go of it.
+    for await (const _dropped of channel.read());
   } catch (error) {
     if (error instanceof StreamResetError) return
     context.log.error({ agent_id: agent.agentId, team_id: agent.teamId, error }, 'files.input_failed')
