@@ -48,6 +48,8 @@ export class ByteSocket implements ByteEnd {
       onWritten: () => this.#drained(),
       onOver: (how) => this.#pipeOver(how),
     })
+    // Whoever relays may have ended this end before it listened, with what the other one had kept.
+    if (this.#state === 'over') events.onClose?.()
   }
 
   pause(): void {

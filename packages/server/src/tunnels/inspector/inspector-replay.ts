@@ -32,6 +32,8 @@ export async function replay(
   if (firstOf(fields, 'upgrade') !== undefined) {
     throw new ApiError('conflict', `Request ${entry.number} opened a WebSocket; that cannot be sent again.`)
   }
+  // Now: the entry may leave the ring, and its body with it, as the new one comes or while a connection is opened.
+  const body = entry.requestBody.kept?.bytes
   const { method, path } = entry.request
   const again = inspector.begin({ method, path, address: null, replayOf: entry.number })
   const patience = AbortSignal.any([signal, tunnel.closed, AbortSignal.timeout(REPLAY_LIMITS.ms)])
@@ -42,8 +44,7 @@ export async function replay(
     const user = new ReplayUser(again, opened)
     opened.begin(user, { toHead: method === 'HEAD', toUpgrade: false })
     again.asked(fields, false, opened.reached)
-    opened.write(requestBytes(method, path, fields, entry.requestBody.kept?.bytes))
-    const body = entry.requestBody.kept?.bytes
+    opened.write(requestBytes(method, path, fields, body))
     if (body) again.requestBytes(body)
     await user.ended(patience)
   }
