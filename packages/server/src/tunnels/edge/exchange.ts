@@ -274,11 +274,14 @@ export class Exchange implements UpstreamUser, Served, Visit {
       this.#connect()
       return
     }
+    const cut = this.#stage === 'answering'
     this.#fail(
       loss.kind === 'reset'
         ? lossRefusal(loss.code)
         : new Refusal('bad_response', `${loss.message}, so its answer cannot be passed on`),
     )
+    // Given up because its visitor leaves too much on the link: what waits for it is what has to go.
+    if (cut && loss.kind === 'reset' && loss.code === 'flow_control') this.#connection.destroy()
   }
 
   /** A fault of ours: this request fails, and nothing else does. */
