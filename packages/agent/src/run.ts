@@ -80,13 +80,9 @@ export async function runAgent(config: AgentConfig, deps: AgentDeps): Promise<Ag
     }
     // What still runs is told to the server before its link goes.
     const leave = new AbortController()
-    const stop = () => Promise.all([tasks.stop(), terminals.stop()])
     const stopThenLeave = (): void => {
       // What fails is told by the same `stop` as all this is disposed of.
-      void stop().then(
-        () => leave.abort(),
-        () => leave.abort(),
-      )
+      void Promise.allSettled([tasks.stop(), terminals.stop()]).then(() => leave.abort())
     }
     signal.addEventListener('abort', stopThenLeave, { once: true })
     const saidLabels = new WeakMap<Link, readonly string[]>()
