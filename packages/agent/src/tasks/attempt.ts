@@ -3,7 +3,6 @@ import type { Log } from '@cyberun/link/log'
 import {
   type AssignLine,
   type AttemptName,
-  type AttemptOutcome,
   LinkClosedError,
   type ServerTaskLine,
   StreamResetError,
@@ -16,7 +15,7 @@ import { CancelLadder } from './cancel-ladder.ts'
 import type { CurrentLink } from './current-link.ts'
 import type { RunLimits } from './limits.ts'
 import { type LiveReports, liveReports } from './live-reports.ts'
-import { Outbox } from './outbox.ts'
+import { type LeftToSay, Outbox } from './outbox.ts'
 import { CANCELLED, failureOf, fitOutcome, LOST_ON_RESTART, STOPPED } from './outcomes.ts'
 import { AttemptFolder, type AttemptRecord } from './records.ts'
 import { TaskLog } from './task-log.ts'
@@ -150,12 +149,12 @@ export class Attempt {
     void this.#execute(async () => (await resume.call(this.tool, this.#run, this.#ladder.asked)) ?? LOST_ON_RESTART)
   }
 
-  /** Reports once more how it ended under a former process. */
-  reportAgain(outcome: AttemptOutcome): void {
+  /** Reports what a former process had still to say when it was over. */
+  reportLeft(left: LeftToSay): void {
     this.#state = { kind: 'finished' }
     this.#holdsSlot = false
     this.#ladder.stop()
-    this.#outbox.finish(outcome)
+    this.#outbox.takeOver(left)
     void this.#clearUp(Promise.resolve())
   }
 
@@ -250,16 +249,16 @@ export class Attempt {
     clearTimeout(this.#leaseTimer)
     this.#live.end()
     this.#log.end()
-    this.#saveUnlessHeard(told)
-    this.#world.log.info({ ...this.name, outcome: told.kind }, 'attempt.finished')
     this.#outbox.finish(told)
+    this.#saveUnlessHeard()
+    this.#world.log.info({ ...this.name, outcome: told.kind }, 'attempt.finished')
     this.#world.onChange()
   }
 
   /** So that a restart does not forget it; most are acknowledged before that is worth a file. */
-  #saveUnlessHeard(outcome: AttemptOutcome): void {
+  #saveUnlessHeard(): void {
     const save = (): void => {
-      this.#saving = this.#folder.saveOutcome(outcome).catch((error: unknown) => {
+      this.#saving = this.#folder.saveLeft(this.#outbox.left()).catch((error: unknown) => {
         this.#world.log.warn({ ...this.name, error }, 'attempt.outcome_not_saved')
       })
     }

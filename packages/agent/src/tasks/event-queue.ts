@@ -18,12 +18,17 @@ interface Segment {
   readonly others: readonly string[]
 }
 
+/** What is left of events whose log lines were dropped. */
+type Gap = Pick<Segment, 'logLines' | 'others'>
+
+const NO_GAP: Gap = { logLines: 0, others: [] }
+
 type QueueLimits = Pick<RunLimits, 'queueBytes' | 'spoolBytes'>
 
 /**
  * Events of one attempt that wait to be sent, oldest first: in memory, then in files. At the bound the
- * oldest log lines are dropped and a note in their place says how many. Files are written and read at once: at most
- * `queueBytes` at a time, and only while the server does not keep up, where asynchronous ones would need a queue of
+ * oldest log lines are dropped and a note in their place says how many. Files are written and read at once: by `push` and
+ * `shift` at most `queueBytes` at a time, and only while the server does not keep up, where asynchronous ones would need a queue of
  * their own.
  */
 export class EventQueue {
@@ -32,7 +37,7 @@ export class EventQueue {
   /** Next to go, the last one first. */
   #head: string[] = []
   /** What was dropped between head and segments, and the events that were not. */
-  #gap: { logLines: number; others: string[] } = { logLines: 0, others: [] }
+  #gap = NO_GAP
   readonly #segments: Segment[] = []
   #tail: Item[] = []
   #tailBytes = 0
@@ -57,26 +62,24 @@ export class EventQueue {
     return this.#head.pop()
   }
 
-  get isEmpty(): boolean {
-    return (
-      this.#head.length === 0 &&
-      this.#tail.length === 0 &&
-      this.#segments.length === 0 &&
-      this.#gap.logLines === 0 &&
-      this.#gap.others.length === 0
-    )
+  /** All of it, oldest first, as JSON texts; it stays in the queue. */
+  all(): string[] {
+    return [
+      ...this.#head.toReversed(),
+      ...gapEvents(this.#gap),
+      ...this.#segments.flatMap((segment) => linesOf(segment)),
+      ...this.#tail.map(({ json }) => json),
+    ]
   }
 
   #refill(): void {
-    const segment = this.#gap.logLines > 0 || this.#gap.others.length > 0 ? undefined : this.#segments.shift()
+    this.#head = gapEvents(this.#gap).reverse()
+    this.#gap = NO_GAP
+    if (this.#head.length > 0) return
+    const segment = this.#segments.shift()
     if (segment) {
-      this.#head = this.#read(segment).reverse()
-      return
-    }
-    const { logLines, others } = this.#gap
-    if (logLines > 0 || others.length > 0) {
-      this.#gap = { logLines: 0, others: [] }
-      this.#head = [...(logLines > 0 ? [dropNote(logLines)] : []), ...others].reverse()
+      this.#head = linesOf(segment).reverse()
+      forget(segment)
       return
     }
     this.#head = this.#tail.map(({ json }) => json).reverse()
@@ -130,21 +133,23 @@ export class EventQueue {
     this.#addToGap(segment)
   }
 
-  #addToGap({ logLines, others }: Pick<Segment, 'logLines' | 'others'>): void {
-    this.#gap.logLines += logLines
-    this.#gap.others.push(...others)
+  #addToGap({ logLines, others }: Gap): void {
+    this.#gap = { logLines: this.#gap.logLines + logLines, others: [...this.#gap.others, ...others] }
   }
+}
 
-  #read(segment: Segment): string[] {
-    try {
-      return readFileSync(segment.file, 'utf8').split('\n')
-    } catch {
-      // Somebody removed it, or the disk is ill: what was in memory of it is what there is.
-      return [...(segment.logLines > 0 ? [dropNote(segment.logLines)] : []), ...segment.others]
-    } finally {
-      forget(segment)
-    }
+function linesOf(segment: Segment): string[] {
+  try {
+    return readFileSync(segment.file, 'utf8').split('\n')
+  } catch {
+    // Somebody removed it, or the disk is ill: what was in memory of it is what there is.
+    return gapEvents(segment)
   }
+}
+
+/** What stands where log lines were dropped. */
+function gapEvents({ logLines, others }: Gap): string[] {
+  return [...(logLines > 0 ? [dropNote(logLines)] : []), ...others]
 }
 
 function forget({ file }: Segment): void {

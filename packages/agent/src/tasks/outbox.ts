@@ -10,6 +10,14 @@ interface Sent {
   readonly json: string
 }
 
+/** What a former process of this agent had still to say of an attempt that is over. */
+export interface LeftToSay {
+  /** The number before the first of `events`: everything up to it is stored. */
+  readonly after: number
+  readonly events: readonly AttemptEvent[]
+  readonly outcome: AttemptOutcome
+}
+
 /**
  * What one attempt has to tell the server for good: events, then the outcome, numbered from 1 without holes and kept
  * until the server has stored them (docs/protocol.md, "Tasks"). An event gets its number when it is first sent, so that
@@ -17,7 +25,10 @@ interface Sent {
  */
 export class Outbox {
   readonly #limits: RunLimits
-  readonly #queue: EventQueue
+  readonly #makeFolder: () => string
+  #queue: EventQueue
+  /** How many events of the queue a former process may have sent. */
+  #inherited = 0
   #unacknowledged: Sent[] = []
   #unacknowledgedBytes = 0
   #lastSequence = 0
@@ -30,6 +41,7 @@ export class Outbox {
   /** `makeFolder` makes the folder for what does not fit into memory. */
   constructor(makeFolder: () => string, limits: RunLimits) {
     this.#limits = limits
+    this.#makeFolder = makeFolder
     this.#queue = new EventQueue(makeFolder, limits)
   }
 
@@ -56,11 +68,34 @@ export class Outbox {
     this.#pump()
   }
 
+  /** Says what a former process had still to say. The first thing that is done with it. */
+  takeOver({ after, events, outcome }: LeftToSay): void {
+    // All of it was within the bounds of that process; by its numbers is told what of it is stored.
+    this.#queue = new EventQueue(this.#makeFolder, { ...this.#limits, spoolBytes: Number.POSITIVE_INFINITY })
+    this.#lastSequence = after
+    this.#inherited = events.length
+    for (const event of events) this.#queue.push(event)
+    this.finish(outcome)
+  }
+
+  /** What the server has not acknowledged, as lines of JSON, `finished` the last of them. Asked when all was said. */
+  left(): string[] {
+    const sent = this.#unacknowledged.map(({ json }) => json)
+    if (this.#lastOfAll !== undefined) return sent
+    const events = this.#queue.all().map((event, at) => eventLine(this.#lastSequence + 1 + at, event))
+    return [...sent, ...events, this.#lastLine(this.#lastSequence + events.length + 1)]
+  }
+
   /**
    * There is a stream to the server, who has stored everything up to `acknowledged`: repeats what it has not and goes on.
    * `acknowledged` may be more than was sent from here, when a former process of this agent had begun.
    */
   connect(send: SendLine, acknowledged: number): void {
+    for (; this.#inherited > 0 && this.#lastSequence < acknowledged; this.#inherited--) {
+      this.#queue.shift()
+      this.#lastSequence += 1
+    }
+    this.#inherited = 0
     this.#lastSequence = Math.max(this.#lastSequence, acknowledged)
     // Nothing new before what is repeated.
     this.#send = undefined
@@ -99,14 +134,18 @@ export class Outbox {
       const event = this.#queue.shift()
       if (event === undefined && !this.#outcome) return
       const sequence = ++this.#lastSequence
-      const json =
-        event === undefined
-          ? JSON.stringify({ type: 'finished', sequence, outcome: this.#outcome })
-          : `{"type":"event","sequence":${sequence},"event":${event}}`
+      const json = event === undefined ? this.#lastLine(sequence) : eventLine(sequence, event)
       if (event === undefined) this.#lastOfAll = sequence
       this.#unacknowledged.push({ sequence, json })
       this.#unacknowledgedBytes += json.length
       this.#send(json)
     }
   }
+  #lastLine(sequence: number): string {
+    return JSON.stringify({ type: 'finished', sequence, outcome: this.#outcome })
+  }
+}
+
+function eventLine(sequence: number, event: string): string {
+  return `{"type":"event","sequence":${sequence},"event":${event}}`
 }

@@ -4,20 +4,20 @@ import { join } from 'node:path'
 import {
   type AssignLine,
   type AttemptName,
-  type AttemptOutcome,
   type JsonObject,
   parseAgentTaskLine,
   parseServerTaskLine,
 } from '@cyberun/protocol'
 import { readIfThere } from '../read-if-there.ts'
+import type { LeftToSay } from './outbox.ts'
 
 const ASSIGN = 'assign.json'
 const REMEMBERED = 'remembered.json'
-const OUTCOME = 'outcome.json'
+const LEFT = 'left.jsonl'
 
 /**
  * The folder of one attempt: `input` and `output` of its run, and what a next process of this agent must know of it:
- * `assign.json`, `remembered.json`, `outcome.json`. Made when first needed: many runs need none, and 500 a second are
+ * `assign.json`, `remembered.json`, and, once it is over, `left.jsonl`: the lines that the server has not acknowledged. Made when first needed: many runs need none, and 500 a second are
  * asked for. Nothing is synced: after a power failure there is no run left to find again.
  */
 export class AttemptFolder {
@@ -47,21 +47,22 @@ export class AttemptFolder {
   }
 
   saveRemembered(fact: JsonObject): Promise<void> {
-    return this.#save(REMEMBERED, fact)
+    return this.#save(REMEMBERED, JSON.stringify(fact))
   }
 
-  saveOutcome(outcome: AttemptOutcome): Promise<void> {
-    return this.#save(OUTCOME, { type: 'finished', sequence: 1, outcome })
+  /** `lines`: those that the server has not acknowledged, as they go over the wire, `finished` the last of them. */
+  saveLeft(lines: readonly string[]): Promise<void> {
+    return this.#save(LEFT, lines.join('\n'))
   }
 
   async remove(): Promise<void> {
     if (this.#isMade) await rm(this.#path, { recursive: true, force: true })
   }
 
-  async #save(name: string, value: unknown): Promise<void> {
-    if (!this.#isWritten) await writeWhole(join(this.path, ASSIGN), this.#assign)
+  async #save(name: string, text: string): Promise<void> {
+    if (!this.#isWritten) await writeWhole(join(this.path, ASSIGN), JSON.stringify(this.#assign))
     this.#isWritten = true
-    await writeWhole(join(this.path, name), value)
+    await writeWhole(join(this.path, name), text)
   }
 }
 
@@ -69,7 +70,8 @@ export class AttemptFolder {
 export interface AttemptRecord {
   readonly assign: AssignLine
   readonly remembered: JsonObject | undefined
-  readonly outcome: AttemptOutcome | undefined
+  /** Of one that is over. */
+  readonly left: LeftToSay | undefined
 }
 
 /** Reads what was left, and removes every folder that no next process can go on with. */
@@ -95,12 +97,11 @@ async function readRecord(path: string): Promise<AttemptRecord | undefined> {
     const assign = parseServerTaskLine(await readFile(join(path, ASSIGN), 'utf8'))
     if (assign?.type !== 'assign') return undefined
     const remembered = await readIfThere(join(path, REMEMBERED))
-    const outcome = await readIfThere(join(path, OUTCOME))
-    const finished = outcome === undefined ? undefined : parseAgentTaskLine(outcome)
+    const left = await readIfThere(join(path, LEFT))
     return {
       assign,
       remembered: remembered === undefined ? undefined : (JSON.parse(remembered) as JsonObject),
-      outcome: finished?.type === 'finished' ? finished.outcome : undefined,
+      left: left === undefined ? undefined : leftToSay(left),
     }
   } catch {
     // Without an assignment, or damaged: the attempt is lost, and the server learns it as the hello does not name it.
@@ -108,9 +109,21 @@ async function readRecord(path: string): Promise<AttemptRecord | undefined> {
   }
 }
 
+/** Reads what `saveLeft` has written; throws at anything else. */
+export function leftToSay(text: string): LeftToSay {
+  const lines = text.split('\n').map((line) => parseAgentTaskLine(line))
+  const last = lines.pop()
+  if (last?.type !== 'finished') throw new Error('the end of the attempt is missing')
+  const events = lines.map((line) => {
+    if (line?.type !== 'event') throw new Error('only events come before the end of an attempt')
+    return line.event
+  })
+  return { after: last.sequence - events.length - 1, events, outcome: last.outcome }
+}
+
 /** The file has its old content or the new, whatever kills us. */
-async function writeWhole(file: string, value: unknown): Promise<void> {
+async function writeWhole(file: string, text: string): Promise<void> {
   const draft = `${file}.draft`
-  await writeFile(draft, JSON.stringify(value), { mode: 0o600 })
+  await writeFile(draft, text, { mode: 0o600 })
   await rename(draft, file)
 }

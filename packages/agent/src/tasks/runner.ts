@@ -99,12 +99,12 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
 
   async function restore(): Promise<void> {
     for (const record of await readRecords(tasksDir)) {
-      const { assign, outcome } = record
+      const { assign, left } = record
       const name = { task_id: assign.task_id, fence: assign.fence }
       const tool = tools.get(assign.tool_type)
-      if (tool && outcome) {
+      if (tool && left) {
         const attempt = new Attempt(world, tool, assign, record)
-        attempt.reportAgain(outcome)
+        attempt.reportLeft(left)
         keep(attempt)
       } else if (tool?.resume) {
         log.info(name, 'attempt.resumed')

@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { RUN_LIMITS } from '../../src/tasks/limits.ts'
 import { Outbox } from '../../src/tasks/outbox.ts'
+import { leftToSay } from '../../src/tasks/records.ts'
 
 let folder = ''
 beforeEach(() => {
@@ -56,12 +57,15 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('connect' as const), count: fc.constant(0) }) },
 )
 
-test('whatever is cut and however late acknowledgements are, all notes arrive once, in order, without holes', () => {
+/** How an agent may be killed after a run: how many lines arrive before what is left is written down, and after. */
+const kill = fc.option(fc.record({ before: fc.nat(12), after: fc.nat(12), isHeard: fc.boolean() }))
+
+test('whatever is cut or killed, and however late acknowledgements are, all notes arrive once, in order, without holes', () => {
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+    fc.property(fc.array(step, { maxLength: 60 }), kill, (steps, killed) => {
       // Small bounds, so that the disk is used too.
       const limits = { ...RUN_LIMITS, queueBytes: 300, unacknowledgedEvents: 4, unacknowledgedBytes: 400 }
-      const outbox = new Outbox(() => folder, limits)
+      let outbox = new Outbox(() => folder, limits)
       const server = new Storing()
       const pushed: string[] = []
       let isConnected = false
@@ -94,15 +98,29 @@ test('whatever is cut and however late acknowledgements are, all notes arrive on
         }
       }
       outbox.finish({ kind: 'cancelled' })
+      if (killed) {
+        if (killed.isHeard) connect()
+        server.read(killed.before)
+        if (killed.isHeard) outbox.acknowledge(server.last)
+        const left = outbox.left()
+        server.read(killed.after)
+        // Nothing is left of an attempt whose end is acknowledged.
+        if (left.length > 0) {
+          outbox = new Outbox(() => folder, limits)
+          outbox.takeOver(leftToSay(left.join('\n')))
+        }
+      }
       connect()
       while (!server.isFinished) {
         server.read(1_000)
         outbox.acknowledge(server.last)
       }
       expect(server.stored).toEqual([...pushed, 'finished'])
-      expect(readdirSync(folder)).toEqual([])
+      // What a killed process had on disk goes with the folder of the attempt.
+      if (killed) for (const file of readdirSync(folder)) rmSync(join(folder, file))
+      else expect(readdirSync(folder)).toEqual([])
     }),
-    { numRuns: 200 },
+    { numRuns: 400 },
   )
 })
 

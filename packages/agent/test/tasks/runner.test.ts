@@ -36,10 +36,13 @@ async function running(world: RunnerWorld, change = {}) {
 /** An agent that was started anew after its run had ended and nobody had heard of that. */
 async function restartedAfterEnd(): Promise<RunnerWorld> {
   const world = await runnerWorld({ limits: { saveOutcomeMs: 1 } })
-  const { hand } = await running(world)
+  const { talk, hand, run } = await running(world)
+  run.log('stdout', 'heard')
+  await until(() => talk.lines.some(({ type }) => type === 'event'))
   await world.server.cut()
+  run.log('stdout', 'not heard')
   hand.end(COMPLETED)
-  await until(() => existsSync(join(world.stateDir, 'tasks', `${TASK_ID}.1`, 'outcome.json')))
+  await until(() => existsSync(join(world.stateDir, 'tasks', `${TASK_ID}.1`, 'left.jsonl')))
   await world.restart()
   return world
 }
@@ -514,16 +517,21 @@ describe('a restart of the agent', () => {
     expect(folders(world)).toEqual([])
   })
 
-  test('still reports an outcome that was not acknowledged', async () => {
+  test.each([
+    { stored: 'nothing', acknowledged: 0, lines: ['heard', 'not heard'] },
+    { stored: 'what was sent', acknowledged: 1, lines: ['not heard'] },
+    { stored: 'all but the end', acknowledged: 2, lines: [] },
+  ])('still reports what was not acknowledged when $stored is stored', async ({ acknowledged, lines }) => {
     const world = await restartedAfterEnd()
     expect(world.runner.attempts()).toEqual([{ task_id: TASK_ID, fence: 1 }])
     expect(world.runner.freeSlots()).toBe(1)
     await world.relink()
     await until(() => world.server.attached.length === 1)
     const talk = world.server.attached[0]
-    talk?.send({ type: 'attached', acknowledged: 0 })
+    talk?.send({ type: 'attached', acknowledged })
     await until(() => talk !== undefined && finished(talk) !== undefined)
-    expect(talk && finished(talk)).toMatchObject({ sequence: 1, outcome: COMPLETED })
+    expect(talk && texts(talk)).toEqual(lines)
+    expect(talk && finished(talk)).toMatchObject({ sequence: 3, outcome: COMPLETED })
   })
 
   test('leaves no folder of an outcome that is acknowledged while it is being written down', async () => {
