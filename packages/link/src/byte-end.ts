@@ -71,6 +71,8 @@ export function relay(first: ByteEnd, second: ByteEnd, options: RelayOptions = {
         to.reset(code)
       },
       onDrain: () => to.resume?.(),
+      // What is held of this end waits in the other one.
+      onReclaim: () => to.reset('flow_control'),
       onClose() {
         // Whoever reset this end from outside the relay means the other one, too.
         if (!hasEnded) to.reset(result.failure ?? 'cancelled')

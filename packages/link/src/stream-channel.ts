@@ -43,6 +43,7 @@ export class StreamChannel {
         this.#wake()
       },
       onClose: () => this.#onClose(),
+      onReclaim: () => this.#cut('flow_control'),
     })
   }
 

@@ -30,8 +30,10 @@ export class ReceiveBudget {
     this.#heldBytes += bytes
   }
 
-  letGo(bytes: number): void {
+  /** Bytes of `window` count no longer; its stream is over. */
+  letGo(window: ReceiveWindow, bytes: number): void {
     this.#heldBytes -= bytes
+    window.letGo(bytes)
   }
 
   /** True when more is held than the link may hold. */
@@ -45,7 +47,7 @@ export class ReceiveBudget {
 
   /** Bytes of `window` were consumed, after which it may have grown. */
   consumed(window: ReceiveWindow, bytes: number, now: number, roundTripMs: number): void {
-    this.letGo(bytes)
+    this.#heldBytes -= bytes
     window.consumed(bytes, now, roundTripMs, this.#grownCount)
     if (!window.isGrown) return
     this.#grown ??= new Set()

@@ -90,9 +90,14 @@ export class ReceiveWindow {
     return true
   }
 
+  /** Bytes of a stream that is over were released, or given up. */
+  letGo(bytes: number): void {
+    this.#held -= bytes
+  }
+
   /** `grown`: how many windows of this link have grown. */
   consumed(bytes: number, now: number, roundTripMs: number, grown: number): void {
-    this.#held -= bytes
+    this.letGo(bytes)
     this.#measuredBytes += bytes
     const elapsed = now - this.#measuredSince
     const isEasy = this.size < Math.max(EASY_BYTES.least, EASY_BYTES.shared / Math.max(1, grown))

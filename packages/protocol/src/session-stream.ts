@@ -45,7 +45,7 @@ export class SessionStream implements LinkStream, Scheduled, WritingStream, Read
   #early: ((events: StreamEvents) => void)[] = []
   /** Bytes among that. */
   #earlyBytes = 0
-  /** Of them, those that the link let go of when the stream was over: a refused stream is never listened to. */
+  /** Bytes that the link has let go of before they were consumed. */
   #forgottenBytes = 0
   #state: StreamState
   #sending: SendState = 'open'
@@ -276,6 +276,13 @@ export class SessionStream implements LinkStream, Scheduled, WritingStream, Read
     this.wasReset(code)
   }
 
+  /** The link needs what is held of this stream: it is over, and what is held counts no longer. */
+  giveUp(): void {
+    this.fail('flow_control')
+    this.#forget(this.window.held)
+    this.#tell((events) => events.onReclaim?.())
+  }
+
   /** The peer's reset, or the loss of the link. */
   wasReset(code: ResetCode): void {
     if (this.#state === 'over') return
@@ -321,10 +328,16 @@ export class SessionStream implements LinkStream, Scheduled, WritingStream, Read
     this.#resetBy = code
     this.#settleWaiter()
     for (const write of this.#queue.splice(0)) write.abandon()
-    this.#host.consumed(this, this.#earlyBytes)
-    this.#forgottenBytes = this.#earlyBytes
+    // A refused stream is never listened to.
+    this.#forget(this.#earlyBytes)
     this.#host.remove(this)
     this.#tell((events) => events.onClose?.())
+  }
+
+  /** Lets go of bytes on behalf of whoever will never consume them, or not in time. */
+  #forget(bytes: number): void {
+    this.#host.consumed(this, bytes)
+    this.#forgottenBytes += bytes
   }
 
   #settleWaiter(): void {

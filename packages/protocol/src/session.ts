@@ -356,14 +356,14 @@ export class Session implements FrameHandler, StreamHost {
     stream.moved(length)
     this.#scheduler.moved(stream, this.#now)
     // Full of what readers that stopped have left: the stream that holds most is given up.
-    if (this.#budget.isExceeded) this.#streams.fullest()?.fail('flow_control')
+    if (this.#budget.isExceeded) this.#streams.fullest()?.giveUp()
   }
 
   data(_id: number, bytes: Uint8Array, headroom: number): void {
     if (this.#state.kind === 'closed') throw new SessionOver()
     const stream = this.#receiving
     if (stream && stream.state !== 'over') stream.received(bytes, headroom)
-    else if (stream) this.#budget.letGo(bytes.length)
+    else stream?.consumed(bytes.length)
   }
 
   #receiveEnd(id: number): void {
@@ -420,7 +420,8 @@ export class Session implements FrameHandler, StreamHost {
 
   consumed(stream: SessionStream, bytes: number): void {
     if (stream.state === 'over') {
-      this.#budget.letGo(bytes)
+      this.#budget.letGo(stream.window, bytes)
+      this.#streams.released(stream)
       return
     }
     this.#budget.consumed(stream.window, bytes, this.#now, this.#heartbeat.shortestMs)

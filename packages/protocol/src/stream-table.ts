@@ -8,6 +8,8 @@ const RESERVE_OF_IDS = 1 << 20
 /** The streams of a session by id. Ids rise by two from each end and are never used again (protocol.md, "Streams"). */
 export class StreamTable {
   readonly #streams = new Map<number, SessionStream>()
+  /** Those that are over while bytes of them are still held. */
+  readonly #leftOver = new Set<SessionStream>()
   /** The lowest bit of the ids that we give. */
   readonly #ownParity: number
   #nextOwn: number
@@ -45,8 +47,15 @@ export class StreamTable {
     this.#streams.set(stream.id, stream)
   }
 
+  /** The stream is over. */
   delete(stream: SessionStream): void {
     this.#streams.delete(stream.id)
+    if (stream.window.held > 0) this.#leftOver.add(stream)
+  }
+
+  /** Bytes of a stream that is over were released. */
+  released(stream: SessionStream): void {
+    if (stream.window.held === 0) this.#leftOver.delete(stream)
   }
 
   /**
@@ -66,10 +75,10 @@ export class StreamTable {
     return [...this.#streams.values()]
   }
 
-  /** The stream for which most is held. Looks at them all. */
+  /** The stream for which most is held, be it over or not. Looks at them all. */
   fullest(): SessionStream | undefined {
     let fullest: SessionStream | undefined
-    for (const stream of this.#streams.values()) {
+    for (const stream of [...this.#streams.values(), ...this.#leftOver]) {
       if (stream.window.held > (fullest?.window.held ?? 0)) fullest = stream
     }
     return fullest

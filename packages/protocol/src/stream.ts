@@ -36,7 +36,7 @@ export interface LinkStream {
 
 /**
  * What a stream tells its user. Exactly one of `onReset` or (both `onEnd` and our own `end()`) finishes a stream;
- * `onClose` follows, once, always last. A stream that this end resets is only told `onClose`.
+ * `onClose` follows, once, and only `onReclaim` may come after it. A stream that this end resets is only told `onClose`.
  */
 export interface StreamEvents {
   /**
@@ -51,6 +51,11 @@ export interface StreamEvents {
   /** Writing may go on. */
   onDrain(): void
   onClose?(): void
+  /**
+   * The link is full of what readers that stopped have left, and most of it came on this stream, which is over now if it
+   * was not before. It counts no longer: whoever still holds chunks of it releases them at once.
+   */
+  onReclaim?(): void
 }
 
 export interface Chunk {

@@ -79,6 +79,7 @@ export function relayViewer(socket: WebSocket, stream: LinkStream, events: Viewe
     onEnd: () => finish(CLOSE.ended, 'the shell is over for this viewer'),
     onReset: (code) => finish(CLOSE.linkLost, REASON_OF_RESET[code] ?? 'the agent ended the connection'),
     onDrain: () => socket.resume(),
+    onReclaim: () => socket.terminate(),
   })
   socket.on('message', (data: RawData, isBinary: boolean) => {
     if (isOver) return
