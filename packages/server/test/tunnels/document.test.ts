@@ -26,6 +26,7 @@ test('docs/tunnels.md states the bounds that are in force', () => {
   expect(text).toContain(`(${RESPONSE_LIMITS.headBytes / 1024} KiB, ${RESPONSE_LIMITS.interimAnswers} interim answers)`)
   expect(text).toContain(`pipelined requests (${aheadBytes / 1024} KiB,`)
   expect(text).toContain(`nothing of what waits for it for ${stalledMs / 1000} s is cut off`)
+  expect(text).toContain(`takes nothing of a body for ${stalledMs / 1000} s`)
   expect(text).toContain(`without a request is closed after ${keepAliveMs / 1000} s`)
   const { idle, idleMs, open } = POOL_LIMITS
   expect(text).toContain(

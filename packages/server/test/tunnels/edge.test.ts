@@ -268,6 +268,29 @@ test('an HTTP tunnel relays a WebSocket, subprotocol and all, and ends it with t
   server.close()
 })
 
+test('an interim answer that comes in one piece with the grant of an upgrade reaches the visitor before it', async () => {
+  const key = 'dGhlIHNhbXBsZSBub25jZQ=='
+  const granted =
+    'Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n'
+  const service = createTcpServer((socket) => {
+    socket.on('error', () => {})
+    socket.once('data', () =>
+      socket.write(`HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n${granted}`),
+    )
+  })
+  const tunnel = bed.open(await listen(service))
+  const visitor = connect(bed.edge.port, '127.0.0.1')
+  let received = ''
+  visitor.on('data', (bytes: Buffer) => {
+    received += bytes.toString('latin1')
+  })
+  const asks = `Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}`
+  visitor.write(`GET /tunnel/${tunnel.facts.token}/ HTTP/1.1\r\nHost: localhost\r\n${asks}\r\n\r\n`)
+  await expect.poll(() => received).toMatch(/^HTTP\/1\.1 103 .*\r\n\r\nHTTP\/1\.1 101 /s)
+  visitor.destroy()
+  service.close()
+})
+
 test('a TCP tunnel is a WebSocket of one connection’s bytes', async () => {
   const echo = createTcpServer((socket) => {
     socket.on('error', () => {})

@@ -1,8 +1,10 @@
 import { once } from 'node:events'
-import { createServer, type RequestListener, type Server } from 'node:http'
-import { type AddressInfo, connect, type Socket } from 'node:net'
+import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http'
+import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net'
+import type { LinkStream, StreamEvents } from '@cyberun/link'
 import { expect, onTestFinished, test } from 'vitest'
 import { CONNECTION_LIMITS } from '../../src/tunnels/edge/visitor-connection.ts'
+import type { OpenTunnel } from '../../src/tunnels/open-tunnel.ts'
 import { type Bed, startBed } from './bed.ts'
 
 const { headMs, keepAliveMs, stalledMs } = CONNECTION_LIMITS
@@ -70,33 +72,43 @@ test('a head that takes too long is told so, and a connection that says nothing 
   expect(Object.fromEntries(bed.edge.answers.own)).toEqual({ 200: 2, 408: 1 })
 })
 
+/** Writes `left` bytes, however slowly they are taken. */
+function pour(response: ServerResponse, left: number): void {
+  let rest = left
+  const more = (): void => {
+    while (rest > 0) {
+      const piece = Buffer.alloc(Math.min(rest, 64 * 1024))
+      rest -= piece.length
+      if (!response.write(piece)) return
+    }
+    response.end()
+  }
+  response.on('drain', more)
+  more()
+}
+
+/** Resolves when the tunnel has carried nothing for a while. */
+async function untilStill(tunnel: OpenTunnel): Promise<void> {
+  const carried = () => tunnel.bytesIn + tunnel.bytesOut
+  let seen = -1
+  const moved = (): boolean => {
+    const before = seen
+    seen = carried()
+    return seen !== before
+  }
+  await expect.poll(moved, { interval: 1_200, timeout: 20_000 }).toBe(false)
+}
+
 test('a visitor that stops reading is cut off in the end, and no longer counts as being there', async () => {
   const clock = movableClock()
-  const port = await serviceOf((_request, response) => {
-    const pour = (): void => {
-      while (response.write(Buffer.alloc(64 * 1024)));
-    }
-    response.on('drain', pour)
-    pour()
-  })
+  const port = await serviceOf((_request, response) => pour(response, Number.POSITIVE_INFINITY))
   await using bed = await startBed({ now: clock.now })
   const tunnel = bed.open(port)
   const { socket } = visit(bed)
   socket.write(`GET /tunnel/${tunnel.facts.token}/ HTTP/1.1\r\nHost: localhost\r\n\r\n`)
   await once(socket, 'data')
   socket.pause()
-  // Until nothing moves any more.
-  let seen = -1
-  await expect
-    .poll(
-      () => {
-        const moved = tunnel.bytesOut > seen
-        seen = tunnel.bytesOut
-        return moved
-      },
-      { interval: 1_200, timeout: 20_000 },
-    )
-    .toBe(false)
+  await untilStill(tunnel)
   expect(tunnel.openCount).toBe(1)
   // Again where a busy machine had only paused: whatever moved since has made the time begin anew.
   const countAfterStall = (): number => {
@@ -104,6 +116,36 @@ test('a visitor that stops reading is cut off in the end, and no longer counts a
     return tunnel.openCount
   }
   await expect.poll(countAfterStall, { interval: 1_200 }).toBe(0)
+})
+
+test('an upload of which the service takes nothing, nor answers, is ended, and its visitor is gone then', async () => {
+  const clock = movableClock()
+  const service = createTcpServer({ pauseOnConnect: true }).listen(0, '127.0.0.1')
+  await once(service, 'listening')
+  onTestFinished(() => void service.close())
+  const taken: Socket[] = []
+  service.on('connection', (socket) => taken.push(socket.on('error', () => {})))
+  onTestFinished(() => {
+    for (const socket of taken) socket.destroy()
+  })
+  await using bed = await startBed({ now: clock.now })
+  const tunnel = bed.open((service.address() as AddressInfo).port)
+  const staying = visit(bed)
+  const leaving = visit(bed)
+  for (const { socket } of [staying, leaving]) {
+    socket.write(`PUT /tunnel/${tunnel.facts.token}/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40000000\r\n\r\n`)
+    socket.write(Buffer.alloc(40_000_000))
+  }
+  await untilStill(tunnel)
+  leaving.socket.resetAndDestroy()
+  expect(tunnel.openCount).toBe(2)
+  const countAfterStall = (): number => {
+    clock.pass(stalledMs + 1)
+    return tunnel.openCount
+  }
+  await expect.poll(countAfterStall, { interval: 1_200 }).toBe(0)
+  await expect.poll(staying.received).toContain('HTTP/1.1 504')
+  expect(staying.received()).toContain('takes nothing of the request')
 })
 
 test('a thousand pipelined requests are answered in their order, with one connection to the service', async () => {
@@ -132,6 +174,34 @@ test('a refusal arrives whole although the visitor is still sending', async () =
   await visitor.ended
   clearInterval(more)
   expect(visitor.received()).toMatch(/^HTTP\/1\.1 400 .*"error_code":"bad_request"}\n$/s)
+})
+
+test('a refusal has its body also after a HEAD', async () => {
+  await using bed = await startBed()
+  const visitor = visit(bed)
+  visitor.socket.write('HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  await expect.poll(visitor.received).toContain('\r\n\r\n')
+  visitor.socket.write('GET / HTTP/1.1\r\nBad Field: x\r\n\r\n')
+  await visitor.ended
+  expect(visitor.received()).toMatch(/\r\n\r\nHTTP\/1\.1 400 .*"error_code":"bad_request"}\n$/s)
+})
+
+test('a connection that is lost before the request is written is told as lost', async () => {
+  const open = async (init: LinkStream['init'], events: StreamEvents | undefined): Promise<LinkStream> => {
+    events?.onReset('link_lost')
+    events?.onClose?.()
+    const nothing = (): void => {}
+    const never = () => false
+    return {
+      ...{ id: 1, init, accepted: Promise.resolve(), queuedBytes: 0 },
+      ...{ listen: nothing, accept: nothing, end: nothing, reset: nothing, write: never, pass: never },
+    }
+  }
+  await using bed = await startBed({ routing: { pathTo: () => ({ open }) } })
+  const { token } = bed.open(1).facts
+  const visitor = visit(bed)
+  visitor.socket.write(`POST /tunnel/${token}/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n`)
+  await expect.poll(visitor.received).toMatch(/^HTTP\/1\.1 502 .*"error_code":"link_lost"}\n$/s)
 })
 
 test('an answer of ours to an upload leaves the connection for the next request', async () => {

@@ -16,8 +16,8 @@ export interface KeptPiece {
 
 /** Whoever owns a piece of a body. */
 export interface PieceOwner {
-  /** Keeps the piece being told of, if need be somewhere else. */
-  keep(piece: Uint8Array): KeptPiece
+  /** Keeps the piece being told of, if need be somewhere else, until `socket` has taken it. */
+  keep(piece: Uint8Array, socket: PumpSocket): KeptPiece
 }
 
 /** Whether the visitor's connection goes on after an answer. */
@@ -62,7 +62,7 @@ export class AnswerWriter {
   body(piece: Uint8Array, owner: PieceOwner): void {
     if (this.#isChunked) this.#gather(`${piece.length.toString(16)}\r\n`)
     if (piece.length <= COPIED_BYTES && this.#socket.refusedBytes < SOCKET_SLACK_BYTES) this.#gather(piece)
-    else this.#send(owner.keep(piece))
+    else this.#send(owner.keep(piece, this.#socket))
     if (this.#isChunked) this.#gather('\r\n')
   }
 

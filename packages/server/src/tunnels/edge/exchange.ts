@@ -130,6 +130,10 @@ export class Exchange implements UpstreamUser, Served, Visit {
     this.#end()
   }
 
+  bodyStalled(): void {
+    this.#fail(new Refusal('target_timeout', 'the service behind this tunnel takes nothing of the request'))
+  }
+
   tunnelClosed(): void {
     const answering = this.#stage === 'answering'
     this.#fail(new Refusal('not_found', 'this tunnel has been closed'))
@@ -257,6 +261,8 @@ export class Exchange implements UpstreamUser, Served, Visit {
       this.#fail(new Refusal('bad_response', 'the service granted an upgrade that does not answer the request'))
       return
     }
+    // An interim answer may have come together with the 101.
+    this.#connection.answer.flush()
     const stream = this.#upstream?.giveAway()
     const inspected = this.#inspected
     this.#inspected = undefined // it goes on with the WebSocket
@@ -274,14 +280,11 @@ export class Exchange implements UpstreamUser, Served, Visit {
       this.#connect()
       return
     }
-    const cut = this.#stage === 'answering'
     this.#fail(
       loss.kind === 'reset'
         ? lossRefusal(loss.code)
         : new Refusal('bad_response', `${loss.message}, so its answer cannot be passed on`),
     )
-    // Given up because its visitor leaves too much on the link: what waits for it is what has to go.
-    if (cut && loss.kind === 'reset' && loss.code === 'flow_control') this.#connection.destroy()
   }
 
   /** A fault of ours: this request fails, and nothing else does. */

@@ -41,11 +41,12 @@ export class UpstreamPool implements UpstreamOwner {
     return this.#all.size
   }
 
-  /** A connection that was idle for at most `maxIdleMs`, if there is one. */
+  /** A connection that was idle for at most `maxIdleMs`, if there is one whose last answer its visitor has taken. */
   take(now: number, maxIdleMs: number): Upstream | undefined {
-    const last = this.#idle.at(-1)
+    const at = this.#idle.findLastIndex(({ upstream }) => !upstream.isHeldUp)
+    const last = this.#idle[at]
     if (!last || now - last.since > maxIdleMs) return undefined
-    this.#idle.pop()
+    this.#idle.splice(at, 1)
     return last.upstream
   }
 

@@ -1,4 +1,4 @@
-import type { Chunk, LinkStream, StreamEvents } from '@cyberun/link'
+import type { Chunk, LinkStream, PumpSocket, StreamEvents } from '@cyberun/link'
 import type { ResetCode } from '@cyberun/protocol'
 import { type Awaited, ResponseFault, ResponseParser, type ResponseSink } from '../http/response-parser.ts'
 import type { OpenTunnel } from '../open-tunnel.ts'
@@ -24,9 +24,10 @@ export interface UpstreamUser extends ResponseSink {
   onBug(error: unknown): void
 }
 
-/** `idle`: no answer is awaited. `busy`: one is. `over`: nothing is told any more. */
-type State = { kind: 'idle' } | { kind: 'busy'; user: UpstreamUser } | { kind: 'over' }
+/** `fresh`: no request was written yet. `idle`: no answer is awaited. `busy`: one is. `over`: nothing is told any more. */
+type State = { kind: 'fresh' } | { kind: 'idle' } | { kind: 'busy'; user: UpstreamUser } | { kind: 'over' }
 
+const FRESH: State = { kind: 'fresh' }
 const IDLE: State = { kind: 'idle' }
 const OVER: State = { kind: 'over' }
 
@@ -44,10 +45,16 @@ export class Upstream implements StreamEvents, PieceOwner {
   readonly #owner: UpstreamOwner
   readonly #parser = new ResponseParser()
   #stream: LinkStream | undefined
-  #state: State = OVER
+  #state: State = FRESH
+  /** Why it ended before anybody could be told. */
+  #lostEarly: ResetCode | undefined
   /** What is being parsed, for a user who must keep its bytes longer. */
   #pushed: Chunk | undefined
   #shared: SharedChunk | undefined
+  /** Chunks that a visitor has not taken yet. */
+  #heldChunks = 0
+  /** The visitor's socket, in which they wait: no other visitor is served before they are gone. */
+  #holder: PumpSocket | undefined
   /** Whether anything came for the answer awaited now. */
   #answerBegan = false
   /** Whether bytes came that belong to no answer, or the service wrote its last byte. */
@@ -77,11 +84,19 @@ export class Upstream implements StreamEvents, PieceOwner {
     return this.#parser.idle && !this.#spent && this.#state !== OVER
   }
 
+  /** Whether credit of an earlier answer waits for its visitor: the next answer would wait for that one, too. */
+  get isHeldUp(): boolean {
+    return this.#heldChunks > 0
+  }
+
   /** From here on `user` is told of the answer to the request it writes. */
   begin(user: UpstreamUser, awaited: Awaited): void {
     this.#state = { kind: 'busy', user }
     this.#answerBegan = false
     this.#parser.expect(awaited, user)
+    const code = this.#lostEarly
+    // Not before the user has written its request.
+    if (code) queueMicrotask(() => this.onReset(code))
   }
 
   /** Nobody awaits an answer now. */
@@ -109,9 +124,13 @@ export class Upstream implements StreamEvents, PieceOwner {
     return this.#stream?.pass(chunk) ?? false
   }
 
-  keep(piece: Uint8Array): KeptPiece {
+  keep(piece: Uint8Array, socket: PumpSocket): KeptPiece {
     if (!this.#pushed) throw new Error('bytes can only be kept while they are told of')
-    this.#shared ??= new SharedChunk(this.#pushed)
+    if (!this.#shared) {
+      this.#heldChunks += 1
+      this.#holder = socket
+      this.#shared = new SharedChunk(this.#pushed, () => this.#released())
+    }
     return this.#shared.keep(piece)
   }
 
@@ -140,6 +159,7 @@ export class Upstream implements StreamEvents, PieceOwner {
   }
 
   onReset(code: ResetCode): void {
+    if (this.#state.kind === 'fresh') this.#lostEarly = code
     const user = this.#whoAwaits()
     if (user) this.#lose(user, { kind: 'reset', code })
   }
@@ -150,6 +170,15 @@ export class Upstream implements StreamEvents, PieceOwner {
 
   onClose(): void {
     this.#owner.onClosed(this)
+  }
+
+  onReclaim(): void {
+    this.#holder?.destroy()
+  }
+
+  #released(): void {
+    this.#heldChunks -= 1
+    if (this.#heldChunks === 0) this.#holder = undefined
   }
 
   #parse(chunk: Chunk, user: UpstreamUser): void {
@@ -218,10 +247,12 @@ class SharedChunk {
   /** Where the chunk began when pieces were cut out of it: to hold it may have moved it. */
   readonly #cutAt: number
   readonly #release: () => void
+  readonly #onReleased: () => void
   #holders = 1
 
-  constructor(chunk: Chunk) {
+  constructor(chunk: Chunk, onReleased: () => void) {
     this.#chunk = chunk
+    this.#onReleased = onReleased
     this.#cutAt = chunk.bytes.byteOffset
     this.#release = chunk.hold()
   }
@@ -234,6 +265,8 @@ class SharedChunk {
 
   release(): void {
     this.#holders -= 1
-    if (this.#holders === 0) this.#release()
+    if (this.#holders > 0) return
+    this.#release()
+    this.#onReleased()
   }
 }

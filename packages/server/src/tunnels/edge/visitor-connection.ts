@@ -22,7 +22,10 @@ export const CONNECTION_LIMITS = {
   headMs: 10_000,
   /** How long a connection without a request stays open, or one whose answered request sends nothing more of its body. */
   keepAliveMs: 75_000,
-  /** How long a visitor may take nothing of an answer that waits for it. Nothing else bounds how long an answer takes. */
+  /**
+   * How long a visitor may take nothing of an answer that waits for it, and a service nothing of a request's body while
+   * it sends nothing either. Nothing else bounds how long a request and its answer take.
+   */
   stalledMs: 300_000,
   /** How long a visitor has to close its side after we closed ours; until then what it sends is dropped. */
   lingerMs: 2_000,
@@ -37,6 +40,8 @@ export interface Served {
   /** A piece of the request's body. Comes only after `VisitorConnection.readBody`. */
   onRequestBytes(chunk: Chunk): void
   onRequestEnd(trailers: Fields): void
+  /** The service has taken nothing of the body for too long. */
+  bodyStalled(): void
   /** The visitor left, or cannot be understood any more. */
   visitorGone(): void
 }
@@ -95,8 +100,10 @@ export class VisitorConnection implements PumpEvents, RequestSink {
   #isToHead = false
   /** Whose bytes are being read. */
   #lender: ByteLender = OWN_BYTES
-  /** When the visitor's socket last took something. */
-  #progress = { mark: 0, at: 0 }
+  /** What the visitor's socket has taken while something waits for it. */
+  readonly #answering = new Standstill()
+  /** What has moved either way while the body waits for the service. Nothing is read then: a visitor who leaves is not seen. */
+  readonly #uploading = new Standstill()
   #wasHeard = false
 
   constructor(socket: PumpSocket, host: ConnectionHost, edgePort?: number) {
@@ -203,6 +210,7 @@ export class VisitorConnection implements PumpEvents, RequestSink {
     this.#wasHeard = false
     const waited = now - this.#since
     if (this.#isStalled(now)) this.destroy()
+    else if (this.#isBodyStalled(now)) this.#current?.bodyStalled()
     else if (this.#phase === 'fresh' && waited > CONNECTION_LIMITS.headMs) this.#closeIdle()
     else if (this.#phase === 'idle' && waited > CONNECTION_LIMITS.keepAliveMs) this.#closeIdle()
     else if (this.#phase === 'draining' && waited > CONNECTION_LIMITS.keepAliveMs) this.#close()
@@ -315,9 +323,13 @@ export class VisitorConnection implements PumpEvents, RequestSink {
     if (this.#mayListen) this.socket.resume()
   }
 
+  /** Whether the body waits for the service. */
+  get #isBlocked(): boolean {
+    return this.#phase === 'serving' && this.#wasBodyWanted && !this.#isBodyWanted && !this.isRequestComplete
+  }
+
   get #mayListen(): boolean {
-    const isBlocked = this.#phase === 'serving' && this.#wasBodyWanted && !this.#isBodyWanted && !this.isRequestComplete
-    return !isBlocked && this.#phase !== 'over' && this.#ahead.length < CONNECTION_LIMITS.aheadBytes
+    return !this.#isBlocked && this.#phase !== 'over' && this.#ahead.length < CONNECTION_LIMITS.aheadBytes
   }
 
   /** What came cannot be understood, or made us fail: nothing further on this connection can. */
@@ -334,6 +346,8 @@ export class VisitorConnection implements PumpEvents, RequestSink {
 
   /** Says why and closes; without a word where an answer has begun, or would belong to nobody. */
   #refuse(refusal: Refusal): void {
+    // What cannot be read as a request is no HEAD, whatever the one before it was.
+    if (this.#phase !== 'serving') this.#isToHead = false
     const mayAnswer = this.#current ? !this.#current.answering : this.#phase !== 'draining'
     this.#leave()
     if (!mayAnswer) {
@@ -375,14 +389,37 @@ export class VisitorConnection implements PumpEvents, RequestSink {
 
   /** Whether the visitor has taken nothing for too long of what waits for it. */
   #isStalled(now: number): boolean {
-    const mark = this.socket.progress
-    if (this.socket.queuedBytes > 0 && mark === this.#progress.mark) {
-      // Its end comes when it has read the rest.
-      if (this.#phase === 'closing') this.#since = now
-      return now - this.#progress.at > CONNECTION_LIMITS.stalledMs
-    }
-    this.#progress = { mark, at: now }
+    if (this.socket.queuedBytes === 0) this.#answering.end()
+    else if (this.#answering.lasts(this.socket.progress, now) > CONNECTION_LIMITS.stalledMs) return true
+    // Its end comes when it has read the rest.
+    else if (this.#phase === 'closing') this.#since = now
     return false
+  }
+
+  #isBodyStalled(now: number): boolean {
+    const { bytesIn, bytesOut } = this.socket
+    if (this.#isBlocked) return this.#uploading.lasts(bytesIn + bytesOut, now) > CONNECTION_LIMITS.stalledMs
+    this.#uploading.end()
+    return false
+  }
+}
+
+/** How long a count has not changed, as far as it was looked at. */
+class Standstill {
+  #count = -1
+  #since = 0
+
+  /** Milliseconds since `count` was first seen. */
+  lasts(count: number, now: number): number {
+    if (count !== this.#count) {
+      this.#count = count
+      this.#since = now
+    }
+    return now - this.#since
+  }
+
+  end(): void {
+    this.#count = -1
   }
 }
 

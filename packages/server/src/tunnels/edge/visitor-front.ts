@@ -237,7 +237,7 @@ export class VisitorFront implements ConnectionHost {
     const { checked, routed, visitor } = found
     const gone = new AbortController()
     connection.serveBy(
-      { answering: false, onRequestBytes() {}, onRequestEnd() {}, visitorGone: () => gone.abort() },
+      { answering: false, onRequestBytes() {}, onRequestEnd() {}, bodyStalled() {}, visitorGone: () => gone.abort() },
       true,
     )
     // From now on, so that those who wait for the service count for the limits of the tunnel, too.
