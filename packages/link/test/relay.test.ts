@@ -1,7 +1,16 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { createServer as createHttpServer } from 'node:http'
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import { dialAndRelay, relaySocket, type StreamHandler } from '@cyberun/link'
+import {
+  acceptWebSocket,
+  type ByteSocket,
+  dialAndRelay,
+  type RelayResult,
+  relaySocket,
+  relayWebSocket,
+  type StreamHandler,
+} from '@cyberun/link'
 import { expect, test } from 'vitest'
 import { connectPair, listen } from './pair.ts'
 
@@ -55,6 +64,38 @@ test('64 MiB come back as they went, with half-close each way', async () => {
   expect(createHash('sha256').update(back).digest('hex')).toBe(createHash('sha256').update(bytes).digest('hex'))
   await expect.poll(() => tunnel.pair.server.stats.streams).toBe(0)
   server.close()
+})
+
+test('a stream that is over before a WebSocket is joined to it ends the relay', async () => {
+  await using pair = await connectPair({
+    onClientStream(stream) {
+      stream.accept()
+      stream.write(Buffer.from('bye'))
+      stream.end()
+      return { onData() {}, onEnd: () => stream.end(), onReset() {}, onDrain() {} }
+    },
+  })
+  const stream = pair.server.open({ target: { kind: 'tcp', port: 1 }, priority: 'interactive' })
+  await stream.accepted
+  // Its end may come after its acceptance.
+  const ended = Promise.withResolvers<void>()
+  const probe = pair.server.open({ target: { kind: 'echo' }, priority: 'interactive' })
+  probe.listen({ onData() {}, onEnd: () => ended.resolve(), onReset: () => ended.resolve(), onDrain() {} })
+  probe.end()
+  await ended.promise
+  const over = Promise.withResolvers<RelayResult>()
+  const front = createHttpServer()
+  front.on('upgrade', (request, socket: Socket, head) => {
+    const visitor = acceptWebSocket({ request, socket, head }) as ByteSocket
+    void relayWebSocket(stream, visitor).then(over.resolve)
+  })
+  const visitor = connect(await listen(front), '127.0.0.1')
+  const asks = 'Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n'
+  visitor.write(`GET / HTTP/1.1\r\nHost: a\r\n${asks}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`)
+  visitor.resume()
+  expect(await over.promise).toMatchObject({ bytesIn: 3, bytesOut: 0 })
+  await expect.poll(() => pair.server.stats.streams).toBe(0)
+  front.close()
 })
 
 test('a service that speaks first is heard', async () => {

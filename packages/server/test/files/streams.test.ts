@@ -2,9 +2,10 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { encodeLine, type Link, StreamChannel } from '@cyberun/link'
+import { type Chunk, encodeLine, type Link, type LinkStream, StreamChannel } from '@cyberun/link'
 import { type InputAnswer, parseArtifactAnswer, parseInputAnswer } from '@cyberun/protocol'
 import { afterAll, afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { sendInput } from '../../src/files/input-stream.ts'
 import { type ObjectStore, StorageFullError } from '../../src/files/object-store.ts'
 import { sweepFiles } from '../../src/files/sweep.ts'
 import type { StreamAgent } from '../../src/files/types.ts'
@@ -200,6 +201,28 @@ test('an agent that leaves before it is answered leaves no object open', async (
   })
   await channel.write(encodeLine(ask))
   await expect.poll(() => body.destroyed).toBe(true)
+})
+
+test('what comes after a request for an input is let go of', async () => {
+  let held = 0
+  const chunk = (bytes: Uint8Array): Chunk => ({
+    ...{ bytes, headroom: 0 },
+    hold() {
+      held += 1
+      return () => void held--
+    },
+  })
+  const stream: LinkStream = {
+    ...{ id: 1, init: { target: { kind: 'input' }, priority: 'bulk' }, accepted: Promise.resolve(), queuedBytes: 0 },
+    listen(events) {
+      events.onData(chunk(Buffer.from('{}\n and more')))
+      events.onData(chunk(Buffer.from('and more')))
+      events.onEnd()
+    },
+    ...{ accept() {}, write: () => true, pass: () => true, end() {}, reset() {} },
+  }
+  await sendInput(world.context, stream, AGENT)
+  expect(held).toBe(0)
 })
 
 test('the sweep forgets what is past its time, and only that', async () => {

@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { lacksPrograms } from '@cyberun/testkit'
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
-import { type InspectedRequest, Inspector } from '../../src/tunnels/inspector/inspector.ts'
+import { INSPECTOR_LIMITS, type InspectedRequest, Inspector } from '../../src/tunnels/inspector/inspector.ts'
 import { asCurl } from '../../src/tunnels/inspector/inspector-curl.ts'
 import { replay } from '../../src/tunnels/inspector/inspector-replay.ts'
 import { inspectedDetail } from '../../src/tunnels/inspector/inspector-views.ts'
@@ -212,6 +212,19 @@ describe('sent again from here', () => {
     // Also of the repeated one.
     await replay(again, inspector, tunnel, link.routing, AbortSignal.timeout(5_000))
     expect(capture.taken()).toBe(first)
+  })
+
+  test('the oldest of a full inspector keeps its body, although the new entry takes its place', async () => {
+    const tunnel = bed.open(capture.port)
+    const inspector = inspect(tunnel)
+    await fetch(`${urlOf(tunnel)}x`, { method: 'PUT', body: 'precious' })
+    const oldest = await lastOf(inspector)
+    capture.taken()
+    while (inspector.size < INSPECTOR_LIMITS.entries) {
+      inspector.begin({ method: 'GET', path: '/', address: null, replayOf: null })
+    }
+    await replay(oldest, inspector, tunnel, link.routing, AbortSignal.timeout(5_000))
+    expect(capture.taken()).toMatch(/\r\n\r\nprecious$/)
   })
 
   test('leaves no stream behind, also to a service that never closes its side', async () => {

@@ -207,6 +207,15 @@ test('an agent of another team with the same name can neither attach an attempt 
   await world.reaches(taskId, 'completed')
 })
 
+test('a stream that an agent opens and ends without a line, or before it is answered, is over at both ends', async () => {
+  const world = await dispatchWorld()
+  const agent = await world.agent()
+  const before = agent.link.stats.streams
+  agent.open({ kind: 'task' }).end()
+  agent.attach({ task_id: 'a', fence: 1 }, 0).stream.end()
+  await until(() => agent.link.stats.streams === before)
+})
+
 test('a stream that an agent opens and does not begin with attach is reset', async () => {
   const world = await dispatchWorld()
   const agent = await world.agent()
