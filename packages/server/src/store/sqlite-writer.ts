@@ -46,14 +46,14 @@ export class SqliteWriter {
         break
       case 'run':
         if (this.#isOpen(request)) this.#runInOpen(request)
-        else this.#refuseLate(request)
+        else this.#refuseUndone(request)
         break
       case 'commit':
         if (this.#isOpen(request)) this.#end(request.id, 'commit')
-        else this.#refuseLate(request)
+        else this.#refuseUndone(request)
         break
       case 'rollback':
-        // One that was rolled back for being late has nothing left to do.
+        // One that was rolled back already has nothing left to do.
         if (this.#isOpen(request)) this.#end(request.id, 'rollback')
         else this.#answer({ id: request.id })
         break
@@ -135,14 +135,20 @@ export class SqliteWriter {
     return this.#open?.number === request.transaction
   }
 
-  #refuseLate({ id }: { id: number }): void {
-    const message = `the transaction was rolled back: nothing came for more than ${SILENCE_MS} ms`
+  #refuseUndone({ id }: { id: number }): void {
+    const message = `the transaction was rolled back: the disk was full, or nothing came for more than ${SILENCE_MS} ms`
     this.#answer({ id, error: { message, errcode: SQLITE_BUSY } })
   }
 
   #runInOpen(request: Request<'run'>): void {
     this.#run(this.#writer, request)
-    this.#open?.timer.refresh()
+    if (this.#writer.isInTransaction) {
+      this.#open?.timer.refresh()
+      return
+    }
+    // A full disk undoes all of a transaction: what its owner still sends must not be done, each for itself.
+    this.#rollBackOpen()
+    this.#planDrain()
   }
 
   #run(connection: Prepared, { id, statements }: Request<'read' | 'run' | 'write'>): void {
@@ -180,6 +186,8 @@ export class SqliteWriter {
       this.#writer.exec('release one')
       return answer
     } catch (error) {
+      // A full disk undoes the whole transaction: then all of them have failed for that.
+      if (!this.#writer.isInTransaction) throw error
       this.#writer.exec('rollback to one')
       this.#writer.exec('release one')
       return { id, error: faultOf(error) }
@@ -200,8 +208,12 @@ class Prepared {
     this.#db.exec(command)
   }
 
+  get isInTransaction(): boolean {
+    return this.#db.isTransaction
+  }
+
   rollBackIfOpen(): void {
-    if (this.#db.isTransaction) this.#db.exec('rollback')
+    if (this.isInTransaction) this.#db.exec('rollback')
   }
 
   /** Answers as the last. */

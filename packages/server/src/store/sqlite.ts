@@ -75,7 +75,9 @@ class SqliteThread {
   request(request: Unnumbered<SqliteRequest>): Promise<SqliteAnswer> {
     const bytes = bytesOf(request)
     if (this.#ended !== undefined) return Promise.reject(this.#ended)
-    if (this.#pending.size >= MAX_WAITING || this.#waitingBytes + bytes > MAX_WAITING_BYTES) {
+    const isFull = this.#pending.size >= MAX_WAITING || this.#waitingBytes + bytes > MAX_WAITING_BYTES
+    // What belongs to the open transaction is always taken: everybody else waits for its end.
+    if (isFull && (request.kind === 'read' || request.kind === 'write' || request.kind === 'begin')) {
       return Promise.reject(unavailableError(new Error(`${this.#pending.size} requests wait for the SQLite thread`)))
     }
     const id = ++this.#lastId

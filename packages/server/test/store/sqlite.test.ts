@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { ApiError } from '@cyberun/api'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { setMark } from '../../src/store/server-state.ts'
 import type { SqliteAnswer } from '../../src/store/sqlite-messages.ts'
 import { SqliteWriter } from '../../src/store/sqlite-writer.ts'
 import { openStore } from '../../src/store/store.ts'
@@ -11,11 +12,28 @@ import { StoreOpenError } from '../../src/store/store-error.ts'
 import { hasUsers } from '../../src/store/users.ts'
 import { silent } from './engines.ts'
 
+/** More than the table of these tests may have, and how SQLite says so. */
+const LARGE = 'x'.repeat(200_000)
+const FULL = 13
+
 let dataDir: string
 beforeEach(async () => {
   dataDir = await mkdtemp(join(tmpdir(), 'cyberun-sqlite-'))
 })
 afterEach(() => rm(dataDir, { recursive: true }))
+
+test('what belongs to an open transaction is taken however much waits behind it', async () => {
+  const store = await openStore({ dataDir, log: silent })
+  const others: Promise<unknown>[] = []
+  let refused = 0
+  await store.transaction(async (sql) => {
+    for (let at = 0; at < 10_500; at++) others.push(setMark(store, `mark-${at}`, 1).catch(() => refused++))
+    await setMark(sql, 'own', 1)
+  })
+  await Promise.all(others)
+  expect(refused).toBeGreaterThan(0)
+  await store.close()
+})
 
 describe('the data directory', () => {
   test('is refused to a second server, which learns who has it, and free again after close', async () => {
@@ -69,6 +87,7 @@ describe('the writer', () => {
     const connections = [new DatabaseSync(file), new DatabaseSync(file)] as const
     connections[0].exec('pragma journal_mode = wal')
     connections[0].exec('create table item (name text primary key)')
+    connections[0].exec('pragma max_page_count = 20')
     writer = new SqliteWriter(...connections, (answer) => answers.push(answer))
     return () => {
       writer.close()
@@ -124,6 +143,37 @@ describe('the writer', () => {
     vi.advanceTimersByTime(9_000)
     writer.accept({ id: 3, kind: 'commit', transaction: 1 })
     expect(names()).toEqual(['a', 'b', 'c'])
+  })
+
+  test('does nothing more of a transaction that a full disk has undone, and says why', () => {
+    writer.accept({ id: 1, kind: 'begin' })
+    vi.advanceTimersByTime(1)
+    writer.accept({ id: 2, kind: 'run', transaction: 1, statements: [insert('first')] })
+    writer.accept({ id: 3, kind: 'run', transaction: 1, statements: [insert(LARGE)] })
+    writer.accept({ id: 4, kind: 'run', transaction: 1, statements: [insert('after')] })
+    writer.accept({ id: 5, kind: 'commit', transaction: 1 })
+    writer.accept({ id: 6, kind: 'rollback', transaction: 1 })
+    expect(answers.slice(2).map((answer) => [answer.id, answer.error?.errcode])).toEqual([
+      ...[
+        [3, FULL],
+        [4, 5],
+        [5, 5],
+      ],
+      [6, undefined],
+    ])
+    expect(names()).toEqual([])
+    writer.accept({ id: 7, kind: 'write', statements: [insert('next')] })
+    vi.runOnlyPendingTimers()
+    expect(names()).toEqual(['next'])
+  })
+
+  test('does none of the writes that share a commit with one for which the disk was full, and tells all of them', () => {
+    for (const [at, name] of ['a', LARGE, 'b'].entries()) {
+      writer.accept({ id: at, kind: 'write', statements: [insert(name)] })
+    }
+    vi.runOnlyPendingTimers()
+    expect(answers.map((answer) => [answer.id, answer.error?.errcode])).toEqual([0, 1, 2].map((at) => [at, FULL]))
+    expect(names()).toEqual([])
   })
 
   test('joins what waits into one commit and undoes only what fails', () => {
