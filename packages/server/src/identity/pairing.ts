@@ -11,7 +11,7 @@ import {
   type PairingApproval,
   takeApprovedPairing,
 } from '../store/pairings.ts'
-import { roleOf } from '../store/teams.ts'
+import { lockRole } from '../store/teams.ts'
 import { audit, type Context } from './context.ts'
 import type { Credentials } from './credentials.ts'
 import type { Actor, PairingCodes, PairingState } from './identity.ts'
@@ -100,7 +100,7 @@ export class Pairing {
   /** Undefined when whoever confirmed has since left the team or may not make keys any more. */
   async #makeKeys(sql: Sql, approval: PairingApproval): Promise<PairingState | undefined> {
     const { userId, teamId } = approval
-    const role = await roleOf(sql, teamId, userId)
+    const role = await lockRole(sql, teamId, userId)
     if (role === undefined || !mayWork(role)) return undefined
     const displayName = approval.deviceName ?? 'Paired device'
     const shared = { teamId, userId, displayName, expiresAt: null }

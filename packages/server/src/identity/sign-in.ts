@@ -10,7 +10,7 @@ import {
   lockSignIn,
   useRefreshToken,
 } from '../store/sign-ins.ts'
-import { findUser, findUserByEmail, replacePasswordHash } from '../store/users.ts'
+import { findUser, findUserByEmail, lockPasswordHash, replacePasswordHash, type UserRecord } from '../store/users.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessClaims, type AccessTokens } from './access-tokens.ts'
 import type { Context } from './context.ts'
 import type { TokenPair } from './identity.ts'
@@ -48,11 +48,11 @@ export class SignIns {
     const user = await findUserByEmail(this.#context.store, email)
     const matches = await passwords.matches(user?.passwordHash, userPassword)
     if (user === undefined || !matches) {
-      throw new ApiError('unauthenticated', 'The e-mail address or the password is wrong.')
+      throw wrongSignIn()
     }
     loginsByAddress.giveBack(addressKey(address))
     loginsByAccount.giveBack(email)
-    return this.#begin(user.id)
+    return this.#begin(user)
   }
 
   async refresh(refreshToken: string, address: string): Promise<TokenPair> {
@@ -82,11 +82,13 @@ export class SignIns {
     for (const familyId of ended) bus.publish('session.revoked', { familyId })
   }
 
-  async #begin(userId: string): Promise<TokenPair> {
+  /** The password that was found right must still be the user's: changing it ends what it had begun by then. */
+  async #begin({ id: userId, passwordHash }: UserRecord): Promise<TokenPair> {
     const familyId = uuidv7()
     const refreshToken = newSecret()
     const createdAt = this.#context.now()
     await this.#context.store.transaction(async (sql) => {
+      if (!(await lockPasswordHash(sql, userId, passwordHash))) throw wrongSignIn()
       await insertSignIn(sql, { id: familyId, userId, createdAt, expiresAt: createdAt + SIGN_IN_MS })
       await insertRefreshToken(sql, { tokenHash: hashSecret(refreshToken), familyId, createdAt })
     })
@@ -130,6 +132,10 @@ export class SignIns {
 /** One spelling an address, so that it has one account. */
 export function normalizeEmail(emailAddress: string): string {
   return emailAddress.trim().normalize('NFC').toLowerCase()
+}
+
+function wrongSignIn(): ApiError {
+  return new ApiError('unauthenticated', 'The e-mail address or the password is wrong.')
 }
 
 function wrongCurrentPassword(): ApiError {

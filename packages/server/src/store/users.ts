@@ -1,3 +1,4 @@
+import { lockRows } from './dialect.ts'
 import { Sql } from './handle.ts'
 
 export interface UserRecord {
@@ -49,6 +50,12 @@ export async function replacePasswordHash(sql: Sql, id: string, checked: string,
     .where('password_hash', '=', checked)
     .executeTakeFirst()
   return result.numUpdatedRows === 1n
+}
+
+/** Whether the hash that was checked is still the user's, held still until the transaction ends. */
+export async function lockPasswordHash(sql: Sql, id: string, checked: string): Promise<boolean> {
+  const query = selectUsers(sql).where('id', '=', id).where('password_hash', '=', checked)
+  return (await lockRows(Sql.engine(sql), query).executeTakeFirst()) !== undefined
 }
 
 const selectUsers = (sql: Sql) =>

@@ -117,6 +117,8 @@ export class Admission {
     // Held before the role is read: what ends in between is not missed.
     const held = liveCalls.hold(caller, teamId)
     try {
+      // Once more, now that its end would be noticed: it may have been revoked after it was read.
+      await identity.authenticate(bearer, address)
       const role = await identity.roleIn(caller.userId, teamId)
       if (role === undefined) throw new ApiError('not_found', 'There is no such team, or you are not in it.')
       if (!mayWork(role)) throw new ApiError('forbidden', `This needs the role member in the team; yours is ${role}.`)

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ApiError, type ErrorCode } from '@cyberun/api'
 import { expect, onTestFinished } from 'vitest'
-import { type BusMessages, createLocalBus } from '../../src/bus.ts'
+import { type Bus, type BusMessages, createLocalBus } from '../../src/bus.ts'
 import { createIdentity } from '../../src/identity/create-identity.ts'
 import type { Actor, Identity, TokenPair } from '../../src/identity/identity.ts'
 import { openServerSecret } from '../../src/store/server-secret.ts'
@@ -25,6 +25,7 @@ type IdentityTopic = (typeof TOPICS)[number]
 export interface IdentityWorld {
   identity: Identity
   store: Store
+  bus: Bus
   said: { [T in IdentityTopic]: BusMessages[T][] }
   /** Moves the clock. */
   pass(ms: number): void
@@ -75,6 +76,7 @@ export async function identityWorld(store: Store): Promise<IdentityWorld> {
 
   return {
     identity,
+    bus,
     store,
     said,
     now,

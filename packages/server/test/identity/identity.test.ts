@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { holdTransaction } from '../store/away.ts'
 import { onBothEngines } from '../store/engines.ts'
 import { ADDRESS, DAY, HOUR, identityWorld, PAGE, PASSWORD, refusal, refusalCode, SECOND } from './identity-world.ts'
 
@@ -15,6 +16,19 @@ onBothEngines('signing in', ({ emptyStore }) => {
     expect(await identity.roleIn(first.userId, first.teamId)).toBe('owner')
     expect((await identity.me(first.userId)).teams).toMatchObject([{ id: first.teamId, role: 'owner' }])
     expect(await identity.bootstrap('owner@localhost.example')).toBeUndefined()
+  })
+
+  test('with a password that is changed meanwhile is refused', async () => {
+    const store = await emptyStore()
+    const { identity, login, person } = await identityWorld(store)
+    const { userId, emailAddress } = await person('ada')
+    // Its password was found right by then.
+    const held = holdTransaction(store)
+    const signingIn = login(emailAddress)
+    await held.begun
+    await identity.changePassword(userId, PASSWORD, 'another password')
+    held.goOn()
+    expect(await refusalCode(signingIn)).toBe('unauthenticated')
   })
 
   test('every failure of a login is the same answer', async () => {

@@ -3,6 +3,7 @@ import { expect, test, vi } from 'vitest'
 import { Sql } from '../../src/store/handle.ts'
 import type { Tables } from '../../src/store/schema.ts'
 import type { Store } from '../../src/store/store.ts'
+import { holdTransaction } from '../store/away.ts'
 import { onBothEngines } from '../store/engines.ts'
 import { ADDRESS, DAY, identityWorld, PAGE, PASSWORD, refusal, refusalCode, SECOND } from './identity-world.ts'
 
@@ -22,6 +23,19 @@ onBothEngines('keys', ({ emptyStore }) => {
     expect(await refusalCode(identity.authenticate(made.rawKey, ADDRESS))).toBe('unauthenticated')
     await identity.revokeCredential(owner, made.id)
     expect((await identity.listCredentials(owner, undefined, PAGE)).rows).toMatchObject([{ keyStatus: 'revoked' }])
+  })
+
+  test('are not made for somebody who is removed meanwhile', async () => {
+    const store = await emptyStore()
+    const { identity, team } = await identityWorld(store)
+    const { owner, member } = await team('one')
+    const held = holdTransaction(store)
+    const making = identity.createCredential(member, { kind: 'agent', displayName: 'box' })
+    await held.begun
+    await identity.removeMember(owner, member.userId)
+    held.goOn()
+    expect(await refusalCode(making)).toBe('not_found')
+    expect((await identity.listCredentials(owner, undefined, PAGE)).rows).toEqual([])
   })
 
   test('are revoked by who made them, an admin or the owner', async () => {

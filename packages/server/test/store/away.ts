@@ -16,6 +16,22 @@ export function failStatement(store: Store, parameter: string): void {
   })
 }
 
+/** Lets the next statement outside of transactions that has `parameter` wait: see `holdTransaction`. */
+export function holdStatement(store: Store, parameter: string): { begun: Promise<void>; goOn(): void } {
+  const begun = Promise.withResolvers<void>()
+  const released = Promise.withResolvers<void>()
+  const executor = Sql.db(store).getExecutor()
+  const execute = executor.executeQuery.bind(executor)
+  const spy = vi.spyOn(executor, 'executeQuery').mockImplementation(async (query) => {
+    if (!query.parameters.includes(parameter)) return execute(query)
+    spy.mockRestore()
+    begun.resolve()
+    await released.promise
+    return execute(query)
+  })
+  return { begun: begun.promise, goOn: () => released.resolve() }
+}
+
 /** Fails the next transaction. */
 export function failTransaction(store: Store): void {
   vi.spyOn(store, 'transaction').mockRejectedValueOnce(unavailableError(new Error('away for a moment')))
