@@ -22,7 +22,11 @@ const DURABILITY = `
   set synchronous_commit = on`
 
 /** Connects to PostgreSQL 15 or later. Throws `StoreOpenError` when it does not answer; the URL is never shown. */
-export async function openPostgresDialect(url: string, log: Log): Promise<Dialect> {
+export async function openPostgresDialect(
+  url: string,
+  log: Log,
+  { hasTimeLimits }: { hasTimeLimits: boolean },
+): Promise<Dialect> {
   const pool = new pg.Pool({
     connectionString: url,
     application_name: 'cyberun',
@@ -35,10 +39,12 @@ export async function openPostgresDialect(url: string, log: Log): Promise<Dialec
     },
     keepAlive: true,
     connectionTimeoutMillis: 5_000,
-    statement_timeout: TIMEOUT_MS,
     idle_in_transaction_session_timeout: TIMEOUT_MS,
-    // A server that stopped answering with its socket open is only noticed on this side.
-    query_timeout: TIMEOUT_MS + 2_000,
+    ...(hasTimeLimits && {
+      statement_timeout: TIMEOUT_MS,
+      // A server that stopped answering with its socket open is only noticed on this side.
+      query_timeout: TIMEOUT_MS + 2_000,
+    }),
     types: { getTypeParser },
   })
   // A connection that dies while a caller has it emits its error besides failing the query: without a listener that

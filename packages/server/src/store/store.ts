@@ -1,6 +1,6 @@
 import type { Log } from '@cyberun/link/log'
-import { Kysely, sql as rawSql } from 'kysely'
-import { type Engine, mayRunAgain } from './dialect.ts'
+import { type Dialect, Kysely, sql as rawSql } from 'kysely'
+import { mayRunAgain } from './dialect.ts'
 import { Sql } from './handle.ts'
 import { migrate } from './migrations.ts'
 import { openPostgresDialect } from './postgres.ts'
@@ -55,15 +55,25 @@ export class Store extends Sql {
  * directory is in use by another server, the database does not answer, or its schema is newer than this release.
  */
 export async function openStore({ dataDir, databaseUrl, log }: StoreOptions): Promise<Store> {
-  const engine: Engine = databaseUrl === undefined ? 'sqlite' : 'postgres'
-  const dialect =
-    databaseUrl === undefined ? await openSqliteDialect(dataDir, log) : await openPostgresDialect(databaseUrl, log)
+  if (databaseUrl === undefined) return new Store(await migrated(await openSqliteDialect(dataDir, log)), 'sqlite')
+  // To make an index of a large table, or to wait for another server that does, takes longer than a call may.
+  const migrator = await migrated(await openPostgresDialect(databaseUrl, log, { hasTimeLimits: false }))
+  await migrator.destroy()
+  const dialect = await openPostgresDialect(databaseUrl, log, { hasTimeLimits: true })
+  const store = new Store(new Kysely<Tables>({ dialect }), 'postgres')
+  // Kysely closes only what it has used.
+  await store.ping()
+  return store
+}
+
+/** A database whose schema is up to date; closed when it cannot be. */
+async function migrated(dialect: Dialect): Promise<Kysely<Tables>> {
   const db = new Kysely<Tables>({ dialect })
   try {
     await migrate(db as Kysely<unknown>)
+    return db
   } catch (error) {
     await db.destroy()
     throw error
   }
-  return new Store(db, engine)
 }
