@@ -51,6 +51,7 @@ function queryObject({ url = '' }: IncomingMessage): Record<string, string> {
   const query: Record<string, string> = Object.create(null)
   for (const [name, value] of search) {
     if (name in query) throw invalidRequest([{ path: `query.${name}`, message: 'given twice; send it once' }])
+    if (value.includes('\0')) throw invalidRequest([{ path: `query.${name}`, message: 'holds a NUL character' }])
     query[name] = value
   }
   return query

@@ -1,6 +1,8 @@
-import { ApiError } from '@cyberun/api'
+import { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
+import { ApiError, routes } from '@cyberun/api'
 import { expect, test } from 'vitest'
-import { MAX_BODY_BYTES, parseJson } from '../../src/control/request.ts'
+import { MAX_BODY_BYTES, parseJson, parseRequest } from '../../src/control/request.ts'
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 
@@ -55,4 +57,16 @@ test('a field called __proto__ is refused, wherever it is', () => {
   for (const text of ['{"__proto__": {"admin": true}}', '{"a": [{"__proto__": 1}]}']) {
     expect(refusal(bytes(text))).toContain('__proto__')
   }
+})
+
+/** PostgreSQL refuses it wherever it meets one. */
+test.each([
+  ['GET /audit', 'action'],
+  ['GET /r/tasks', 'agent_id'],
+] as const)('a NUL in the query of %s is refused with its place', async (name, member) => {
+  const request = Object.assign(new IncomingMessage(new Socket()), { url: `/api/v1/x?${member}=a%00b` })
+  await expect(parseRequest(routes[name], request, {})).rejects.toMatchObject({
+    code: 'invalid_request',
+    message: expect.stringContaining(`query.${member}`),
+  })
 })
