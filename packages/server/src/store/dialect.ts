@@ -31,8 +31,8 @@ const SQLITE_UNAVAILABLE = new Set([5, 6, 8, 10, 13, 14])
  */
 const POSTGRES_UNAVAILABLE = /^(08|53|57|58)|^25P03$|^E[A-Z]+$/
 
-/** Serialization failure and deadlock: the transaction had no effect and may simply run again. */
-const POSTGRES_AGAIN = /^(40001|40P01)$/
+/** Serialization failure, deadlock, and a row that another transaction made first: run again, it is there to be found. */
+const POSTGRES_AGAIN = /^(40001|40P01|23505)$/
 
 /** True when running the whole transaction once more is the remedy. */
 export function mayRunAgain(error: unknown): boolean {

@@ -95,12 +95,12 @@ export async function importWorkflow(
   })
 }
 
-/** Changes a workflow; with a definition, by a new version. */
+/** Changes a workflow; with a definition, by a new version. `revise` makes it of the latest, which nobody changes meanwhile. */
 export async function saveWorkflow(
   store: Store,
   teamId: string,
   id: string,
-  change: WorkflowChange,
+  { revise, ...change }: WorkflowChange & { revise?: (latest: WorkflowDefinition) => WorkflowDefinition },
 ): Promise<{ kind: 'saved'; version: number } | { kind: 'unknown' } | { kind: 'slug_taken' }> {
   return store.transaction(async (sql) => {
     const known = await lockWorkflow(sql, teamId, { id })
@@ -108,7 +108,9 @@ export async function saveWorkflow(
     if (change.slug !== undefined && change.slug !== known.workflow_slug) {
       if ((await lockWorkflow(sql, teamId, { slug: change.slug })) !== undefined) return { kind: 'slug_taken' }
     }
-    return { kind: 'saved', version: await saveVersion(sql, known, change) }
+    const latest = revise && (await getSnapshot(sql, id, known.version))
+    const definition = revise && latest ? revise(latest) : change.definition
+    return { kind: 'saved', version: await saveVersion(sql, known, { ...change, definition }) }
   })
 }
 

@@ -71,9 +71,12 @@ export class Workflows {
   async change({ teamId, userId }: Editor, id: string, body: ChangeWorkflowBody): Promise<void> {
     const { store, now } = this.#options
     const { workflow_slug: slug, workflow_status: status, ...changed } = body
-    const definition = { ...(await this.#find(teamId, id)).definition, ...withoutUndefined(changed) }
-    refuseUnrunnable(definition)
-    const { kind } = await saveWorkflow(store, teamId, id, { slug, definition, status, userId, at: now() })
+    const revise = (latest: WorkflowDefinition): WorkflowDefinition => {
+      const definition = { ...latest, ...withoutUndefined(changed) }
+      refuseUnrunnable(definition)
+      return definition
+    }
+    const { kind } = await saveWorkflow(store, teamId, id, { slug, revise, status, userId, at: now() })
     if (kind === 'unknown') throw noSuchWorkflow()
     if (kind === 'slug_taken') throw new ApiError('conflict', `Another workflow of this team has the slug ${slug}.`)
   }

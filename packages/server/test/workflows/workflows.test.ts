@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { insertMember } from '../../src/store/teams.ts'
 import { insertUser } from '../../src/store/users.ts'
 import { refusal, refusalCode } from '../identity/identity-world.ts'
+import { holdTransaction } from '../store/away.ts'
 import { onBothEngines } from '../store/engines.ts'
 import { tasksWorld } from '../tasks/tasks-world.ts'
 
@@ -30,6 +31,33 @@ onBothEngines('workflows', ({ emptyStore }) => {
     const { snapshot_list, page_meta } = await workflows.snapshots(editor.teamId, first, PAGE)
     expect(snapshot_list.map(({ version }) => version)).toEqual([2, 1])
     expect(page_meta.total_count).toBe(2)
+  })
+
+  test('a change leaves what it does not name as another one has just made it', async () => {
+    const { world, editor, workflows } = await bed()
+    const id = await world.importWorkflow(editor, { workflow_slug: 'paint', description: 'one' })
+    const held = holdTransaction(world.store)
+    const disabling = workflows.change(editor, id, { workflow_status: 'disabled' })
+    await held.begun
+    await world.importWorkflow(editor, { workflow_slug: 'paint', description: 'two' })
+    held.goOn()
+    await disabling
+    expect(await workflows.get(editor.teamId, id)).toMatchObject({ description: 'two', workflow_status: 'disabled' })
+  })
+
+  test('renamed to one slug at once, one has it and the others are told that it is taken', async () => {
+    const { world, editor, workflows } = await bed()
+    const ids = await Promise.all(
+      ['one', 'two', 'three', 'four'].map((slug) => world.importWorkflow(editor, { workflow_slug: slug })),
+    )
+    // Whether two transactions look at the same moment is up to the database.
+    for (let round = 0; round < 20; round++) {
+      const renamed = await Promise.allSettled(
+        ids.map((id) => workflows.change(editor, id, { workflow_slug: `same-${round}` })),
+      )
+      const refused = renamed.flatMap((one) => (one.status === 'rejected' ? [one.reason.code] : []))
+      expect(refused).toEqual(['conflict', 'conflict', 'conflict'])
+    }
   })
 
   test('restoring makes an old version the newest, as a new one', async () => {
