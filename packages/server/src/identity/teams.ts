@@ -2,6 +2,7 @@ import { ApiError, type PageQuery } from '@cyberun/api'
 import { uuidv7 } from 'uuidv7'
 import { type GivenRole, mayWork, removalOf } from '../model/roles.ts'
 import { liveCredentialIds, revokeCredentialsOf } from '../store/credentials.ts'
+import { deleteTeamTasks } from '../store/tasks.ts'
 import {
   countMembers,
   countTeamsOf,
@@ -13,6 +14,7 @@ import {
   listTeamsOf,
   lockRole,
   renameTeam,
+  roleOf,
   setRole,
 } from '../store/teams.ts'
 import { audit, type Context, notFound, publishEnded } from './context.ts'
@@ -48,6 +50,9 @@ export class Teams {
 
   async delete({ userId, teamId }: Actor): Promise<void> {
     const { store, bus, now } = this.#context
+    if ((await roleOf(store, teamId, userId)) !== 'owner') throw onlyOwner()
+    // Before the rest, which is one transaction.
+    await deleteTeamTasks(store, teamId)
     const revoked = await store.transaction(async (sql) => {
       if ((await lockRole(sql, teamId, userId)) !== 'owner') throw onlyOwner()
       const ids = await liveCredentialIds(sql, teamId)

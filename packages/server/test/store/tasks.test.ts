@@ -24,6 +24,7 @@ import {
   cancelTeamTasks,
   countQuery,
   countTasks,
+  deleteTeamTasks,
   getTask,
   listQuery,
   listTasks,
@@ -377,6 +378,8 @@ onBothEngines('cancelling', ({ emptyStore }) => {
     await claimOne(store)
     expect(await cancelTeamTasks(store, TEAM)).toHaveLength(1)
     expect(await countTasks(store, TEAM, { status: 'cancelled' })).toBe(2_100)
+    await deleteTeamTasks(store, TEAM)
+    expect(await countTasks(store, TEAM, {})).toBe(0)
   })
 })
 
