@@ -22,6 +22,13 @@ const NAP = {
   args: ['-c', 'echo "$1"; echo "$1" > text.txt; exec sleep "$0"', '{seconds}', '{text}'],
 }
 
+/** Writes it into the log alone, as its last word: with nothing to deliver, it ends also while its agent has no link. */
+const MURMUR = {
+  name: 'murmur',
+  program: '/bin/sh',
+  args: ['-c', 'sleep "$0"; echo "$1"', '{seconds}', '{text}'],
+}
+
 export interface AgentPlace {
   agentId: string
   directory: string
@@ -76,7 +83,7 @@ export class CampaignAgent implements AsyncDisposable {
         agentId: this.agentId,
         stateDir: this.#stateDir,
         logLevel: 'info' as const,
-        tools: { slots: SLOTS, demo: true, commands: [NAP] },
+        tools: { slots: SLOTS, demo: true, commands: [NAP, MURMUR] },
       }
       // Resolves when the agent has stopped by itself; rejects when it was killed.
       await child.call('runToEnd', order).catch(() => {})

@@ -6,6 +6,7 @@ import { type History, type StoredTask, TERMINAL } from './history.ts'
 export const WORKFLOWS = {
   echo: { tool_type: 'demo', workflow_json: { program: 'echo' } },
   nap: { tool_type: 'command', workflow_json: { command: 'nap' } },
+  murmur: { tool_type: 'command', workflow_json: { command: 'murmur' } },
 } as const
 type WorkflowName = keyof typeof WORKFLOWS
 
@@ -35,7 +36,7 @@ export class Clients {
         body: {
           ...work,
           workflow_slug: slug,
-          parameters: slug === 'nap' ? [text, seconds] : [text],
+          parameters: slug === 'echo' ? [text] : [text, seconds],
           max_retries: MAX_RETRIES,
           resume_window: SHORTEST_RESUME_WINDOW_S,
         },
@@ -63,9 +64,9 @@ export class Clients {
   async #submit(at: number): Promise<void> {
     const text = `task-${at}`
     const drawn = this.#random()
-    const slug: WorkflowName = drawn < 0.15 ? 'nap' : 'echo'
+    const slug: WorkflowName = drawn < 0.08 ? 'nap' : drawn < 0.16 ? 'murmur' : 'echo'
     const seconds = (this.#random() * 3).toFixed(2)
-    const parameters = slug === 'nap' ? { text, seconds } : { text }
+    const parameters = slug === 'echo' ? { text } : { text, seconds }
     const { task_id } = await this.#untilAnswered((signal) =>
       this.#client.call(
         'POST /r/workflows/slug/{slug}/run',

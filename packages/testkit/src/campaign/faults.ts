@@ -5,6 +5,7 @@ const WEIGHTS = {
   cut_link: 30,
   kill_agent: 14,
   black_hole: 12,
+  kill_agent_in_black_hole: 8,
   duplicate_link: 8,
   stop_agent: 8,
   stop_agent_past_lease: 7,

@@ -137,7 +137,9 @@ function completionFault({ task, runs }: Judged): string | undefined {
 
 function outputFault({ task, text }: Judged): string | undefined {
   if (task.status !== 'completed') return undefined
-  return task.said.includes(JSON.stringify(text)) ? undefined : `neither output nor log has ${text}`
+  return task.said.includes(JSON.stringify(text))
+    ? undefined
+    : `neither output nor log has ${text}: ${task.said.slice(0, 300)}`
 }
 
 function failureFault({ status, retryCount, maxRetries }: StoredTask): string | undefined {

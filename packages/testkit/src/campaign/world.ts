@@ -24,6 +24,7 @@ const LASTS = {
   stop_agent_past_lease: [11_000, 14_000],
   stop_server_past_lease: [11_000, 13_000],
   black_hole: [500, 12_000],
+  kill_agent_in_black_hole: [1_500, 5_000],
   fill_disk: [500, 2_500],
   down: [0, 1_500],
 } as const
@@ -124,6 +125,14 @@ export class CampaignWorld implements AsyncDisposable {
         return whileBusy(agent, async () => {
           agent.relay.blackHole()
           await delay(lasting(kind, extent))
+          agent.relay.heal()
+        })
+      case 'kill_agent_in_black_hole':
+        // Long enough for runs to end, and to be written down, while nobody hears of it.
+        return whileBusy(agent, async () => {
+          agent.relay.blackHole()
+          await delay(lasting(kind, extent))
+          agent.signal('SIGKILL')
           agent.relay.heal()
         })
       case 'duplicate_link':

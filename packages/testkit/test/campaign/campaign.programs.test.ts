@@ -27,6 +27,7 @@ async function campaign(engine: 'sqlite' | 'postgres') {
   expect(report.faults.kill_server, 'servers were killed').toBeGreaterThan(0)
   expect(report.faults.kill_agent, 'agents were killed').toBeGreaterThan(0)
   expect(report.faults.black_hole, 'links led nowhere').toBeGreaterThan(0)
+  expect(report.faults.kill_agent_in_black_hole, 'agents were killed before they were heard').toBeGreaterThan(0)
   expect(report.assignedAgain, 'attempts were lost').toBeGreaterThan(0)
   expect(report.stale.written, 'stale attempts reported').toBeGreaterThan(0)
   expect(report.stale.refused).toBe(report.stale.written)
