@@ -31,6 +31,11 @@ export function parseProxy(raw: string): URL {
       `the proxy must be http://host:port, got ${url ? `${url.protocol}//…` : 'something that is no URL'}`,
     )
   }
+  try {
+    decodeURIComponent(`${url.username}:${url.password}`)
+  } catch {
+    throw new Error("the proxy's user and password must be percent-encoded: a % in them is written %25")
+  }
   return url
 }
 

@@ -41,4 +41,11 @@ describe('which proxy', () => {
       expect(() => parseProxy(raw)).toThrow(/must be http:\/\/host:port/)
     },
   )
+
+  test.each(['http://user:%zz@proxy:1', 'http://%:secret@proxy:1', 'http://user:%ff@proxy:1'])(
+    'refuses %s, whose user or password nobody can decode, without repeating it',
+    (raw) => {
+      expect(() => parseProxy(raw)).toThrow(/^the proxy's user and password must be percent-encoded/)
+    },
+  )
 })
