@@ -149,8 +149,13 @@ function checkedKey(key: string): string {
 async function openStaged(path: string, from: number): Promise<FileHandle> {
   if (from === 0) return await open(path, 'w', 0o600)
   const file = await open(path, 'r+')
-  await file.truncate(from)
-  return file
+  try {
+    await file.truncate(from)
+    return file
+  } catch (error) {
+    await file.close()
+    throw error
+  }
 }
 
 async function hashKept(path: string, from: number, hash: Hash): Promise<number> {
