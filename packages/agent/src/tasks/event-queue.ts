@@ -26,10 +26,9 @@ const NO_GAP: Gap = { logLines: 0, others: [] }
 type QueueLimits = Pick<RunLimits, 'queueBytes' | 'spoolBytes'>
 
 /**
- * Events of one attempt that wait to be sent, oldest first: in memory, then in files. At the bound the
- * oldest log lines are dropped and a note in their place says how many. Files are written and read at once: by `push` and
- * `shift` at most `queueBytes` at a time, and only while the server does not keep up, where asynchronous ones would need a queue of
- * their own.
+ * Events of one attempt that wait to be sent, oldest first: in memory, then in files. At the bound the oldest log lines are
+ * dropped and a note in their place says how many. Files are written and read at once: by `push` and `shift` at most
+ * `queueBytes` at a time, and only while the server does not keep up, where asynchronous ones would need a queue of their own.
  */
 export class EventQueue {
   readonly #makeFolder: () => string
