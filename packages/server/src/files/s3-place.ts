@@ -19,11 +19,19 @@ export function parseS3Url(text: string): S3Place {
   for (const name of url.searchParams.keys()) {
     if (!known.includes(name)) throw new Error(`there is no option ${name}; known: ${known.join(', ')}`)
   }
-  const [accessKeyId, secretAccessKey] = [url.username, url.password].map(decodeURIComponent)
+  const [accessKeyId, secretAccessKey] = [url.username, url.password].map(decoded)
   return {
     endpoint: `${url.searchParams.get('tls') === 'off' ? 'http' : 'https'}://${url.host}`,
     bucket,
     region: url.searchParams.get('region') ?? 'us-east-1',
     ...(accessKeyId && secretAccessKey && { credentials: { accessKeyId, secretAccessKey } }),
+  }
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    throw new Error('key and secret must be percent-encoded: a % in them is written %25')
   }
 }

@@ -76,6 +76,7 @@ test.each([
   ['s3://host/ab', 'at least three characters'],
   ['s3://host/bucket/folder', 'one bucket'],
   ['s3://key:hunter2@host/bucket?regoin=x', 'no option regoin'],
+  ['s3://key:hunter2%@host/bucket', 'percent-encoded'],
 ])('%s is refused: %s', (url, message) => {
   expect(() => parseS3Url(url)).toThrow(message)
   expect(() => parseS3Url(url)).not.toThrow('hunter2')
