@@ -217,12 +217,11 @@ export class Terminals {
       )
     }
     try {
-      const stream = await path.open(
-        { target: { kind: 'terminal' }, priority: 'terminal' },
-        undefined,
-        AbortSignal.timeout(this.#limits.openMs),
-      )
-      await stream.accepted
+      const late = AbortSignal.timeout(this.#limits.openMs)
+      const stream = await path.open({ target: { kind: 'terminal' }, priority: 'terminal' }, undefined, late)
+      const giveUp = () => stream.reset('cancelled')
+      late.addEventListener('abort', giveUp, { once: true })
+      await stream.accepted.finally(() => late.removeEventListener('abort', giveUp))
       return stream
     } catch (error) {
       if (!(error instanceof AgentUnreachableError || error instanceof StreamResetError)) throw error

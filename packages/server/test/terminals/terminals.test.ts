@@ -11,6 +11,7 @@ import {
   type LinkStream,
   type ShellFrame,
   type StreamEvents,
+  StreamResetError,
   TerminalFrameReader,
   type ViewerFrame,
 } from '@cyberun/protocol'
@@ -34,12 +35,13 @@ class AgentEnd {
   readonly frames: ViewerFrame[] = []
   isReset = false
   hasEnded = false
+  readonly #accepted = Promise.withResolvers<void>()
   #events: StreamEvents | undefined
   readonly #reader = new TerminalFrameReader()
   readonly stream: LinkStream = {
     id: 1,
     init: { target: { kind: 'terminal' }, priority: 'terminal' },
-    accepted: Promise.resolve(),
+    accepted: this.#accepted.promise,
     queuedBytes: 0,
     listen: (events) => {
       this.#events = events
@@ -57,9 +59,13 @@ class AgentEnd {
     end: () => {
       this.hasEnded = true
     },
-    reset: () => {
+    reset: (code) => {
       this.isReset = true
+      this.#accepted.reject(new StreamResetError(code))
     },
+  }
+  constructor(isMute: boolean) {
+    if (!isMute) this.#accepted.resolve()
   }
   say(frame: ShellFrame): void {
     this.#events?.onData({ bytes: encodeShellFrame(frame), headroom: 0, hold: () => () => {} })
@@ -79,6 +85,7 @@ let now: number
 /** When somebody typed. */
 const noted: number[] = []
 let offers: boolean
+let isMute: boolean
 let role: 'viewer' | 'member'
 const bus = createLocalBus()
 const lines: string[] = []
@@ -97,6 +104,7 @@ beforeEach(async () => {
   closing = new AbortController()
   now = 1_000_000
   offers = true
+  isMute = false
   role = 'member'
   lines.length = 0
   noted.length = 0
@@ -128,7 +136,7 @@ async function serve(limits: Partial<TerminalsLimits> = {}): Promise<void> {
     routing: {
       pathTo: () => ({
         open: async () => {
-          const end = new AgentEnd()
+          const end = new AgentEnd(isMute)
           ends.push(end)
           return end.stream
         },
@@ -365,6 +373,15 @@ describe('when it ends', () => {
   ])('with %s its shells end, also those that nobody looks at', async (_what, end, scope) => {
     end()
     await expect.poll(() => ends.at(-1)?.frames).toEqual([{ type: 'end_scope', scope }])
+  })
+
+  test('an agent that does not take the stream in time: 503', async () => {
+    await stop()
+    await serve({ openMs: 50 })
+    isMute = true
+    const { code, text } = await ask({ ...OPENING, admin_token: TOKEN })
+    expect({ code, ...JSON.parse(text) }).toMatchObject({ code: 4503, status: 503, error_code: 'unavailable' })
+    expect(ends.at(-1)?.isReset).toBe(true)
   })
 
   test('an agent that has lost its link closes the socket so that its viewer comes back', async () => {
