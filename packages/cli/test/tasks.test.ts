@@ -83,15 +83,15 @@ test.each([
   await expect(localFile(join(folder(), name))).rejects.toThrow(says)
 })
 
-/** Serves bytes; cuts the first answer in the middle. */
-async function downloads(bytes: Buffer): Promise<string> {
+/** Serves bytes; cuts each of the first `cuts` answers after as many bytes. */
+async function downloads(bytes: Buffer, { cuts, after }: { cuts: number; after: number }): Promise<string> {
   let answers = 0
   const server = createServer((request, response) => {
     const from = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0)
     const headers = { 'content-length': bytes.length - from }
     response.writeHead(from > 0 ? 206 : 200, headers)
-    if (++answers > 1) response.end(bytes.subarray(from))
-    else response.write(bytes.subarray(0, 500_000), () => response.destroy())
+    if (++answers > cuts) response.end(bytes.subarray(from))
+    else response.write(bytes.subarray(from, from + after), () => response.destroy())
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -102,7 +102,7 @@ async function downloads(bytes: Buffer): Promise<string> {
 test('files are saved whole, under safe names, and never over others', async () => {
   const bytes = Buffer.alloc(1_000_000, 'a picture ')
   const into = join(folder(), 'new', 'folder')
-  const url = await downloads(bytes)
+  const url = await downloads(bytes, { cuts: 1, after: 500_000 })
   const save = (name: string) => saveFile(into, { key: 'k', name, url }, signal)
   expect(await save('../../cat.png')).toBe(join(into, 'cat.png'))
   expect(await save('cat.png')).toBe(join(into, 'cat-2.png'))
@@ -110,6 +110,13 @@ test('files are saved whole, under safe names, and never over others', async () 
   expect(await save('\u0000..')).toBe(join(into, 'file'))
   expect(readdirSync(into).sort()).toEqual(['cat-2.png', 'cat-3.png', 'cat.png', 'file'])
   for (const name of readdirSync(into)) expect(readFileSync(join(into, name)).equals(bytes), name).toBe(true)
+})
+
+test('a download that is cut again and again gets through, as long as each try brings something', async () => {
+  const bytes = Buffer.alloc(1_000_000, 'a film ')
+  const url = await downloads(bytes, { cuts: 6, after: 100_000 })
+  const path = await saveFile(folder(), { key: 'k', name: 'film.mp4', url }, signal)
+  expect(readFileSync(path).equals(bytes)).toBe(true)
 })
 
 test('pictures are for terminals that show them, and hold nothing but base64', () => {

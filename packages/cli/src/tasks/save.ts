@@ -1,5 +1,6 @@
+import { randomBytes } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { access, constants, link, rm, stat } from 'node:fs/promises'
+import { access, constants, link, open, rename, rm, stat } from 'node:fs/promises'
 import { extname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -16,7 +17,8 @@ export interface OfferedFile {
   url: string
 }
 
-const MOST_TRIES = 5
+/** Tries without a byte of progress between them before a download is given up. */
+const MOST_FAILURES = 5
 const FIRST_PAUSE_MS = 500
 const MOST_NAMES = 10_000
 
@@ -35,7 +37,7 @@ export async function makeOutputFolder(folder: string): Promise<void> {
 export async function saveFile(folder: string, file: OfferedFile, signal: AbortSignal): Promise<string> {
   await makeOutputFolder(folder)
   const name = safeFileName(file.name)
-  const part = join(resolve(folder), `.${name.slice(0, 100)}.${process.pid}.part`)
+  const part = join(resolve(folder), `.${name.slice(0, 100)}.${randomBytes(6).toString('hex')}.part`)
   try {
     await download(file, part, signal)
     return await settle(part, folder, name)
@@ -44,14 +46,14 @@ export async function saveFile(folder: string, file: OfferedFile, signal: AbortS
   }
 }
 
-/** Gives the file its name: a link is only made where nothing is, so nothing is ever overwritten. */
+/** Gives the file its name. Only where nothing is: nothing is ever overwritten. */
 async function settle(part: string, folder: string, name: string): Promise<string> {
   const ending = extname(name)
   const stem = name.slice(0, name.length - ending.length)
   for (let count = 1; count < MOST_NAMES; count++) {
     const path = join(folder, count === 1 ? name : `${stem}-${count}${ending}`)
     try {
-      await link(part, path)
+      await moveTo(part, path)
       return path
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
@@ -64,12 +66,26 @@ async function settle(part: string, folder: string, name: string): Promise<strin
   )
 }
 
+/** Throws `EEXIST` where something is. */
+async function moveTo(part: string, path: string): Promise<void> {
+  try {
+    await link(part, path)
+  } catch (error) {
+    if (!NO_LINKS.has((error as NodeJS.ErrnoException).code ?? '')) throw error
+    await (await open(path, 'wx')).close()
+    await rename(part, path)
+  }
+}
+
+/** What file systems without hard links say to one, as exFAT does. */
+const NO_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'])
+
 /** Downloads to `path`; after a cut it goes on where it was. */
 async function download(file: OfferedFile, path: string, signal: AbortSignal): Promise<void> {
-  for (let tries = 1; ; tries++) {
-    const from = tries === 1 ? 0 : (await stat(path).catch(() => ({ size: 0 }))).size
+  let reached = 0
+  for (let failures = 0; ; ) {
     try {
-      const response = await fetch(file.url, { signal, headers: from > 0 ? { range: `bytes=${from}-` } : {} })
+      const response = await fetch(file.url, { signal, headers: reached > 0 ? { range: `bytes=${reached}-` } : {} })
       if (response.status === 416) return // The cut came after the last byte.
       if (!response.ok || !response.body) throw new Refused(`it was answered with ${response.status}`)
       const flags = response.status === 206 ? 'a' : 'w'
@@ -77,8 +93,11 @@ async function download(file: OfferedFile, path: string, signal: AbortSignal): P
       return
     } catch (error) {
       signal.throwIfAborted()
-      if (error instanceof Refused || isLocal(error) || tries === MOST_TRIES) throw downloadError(file, error)
-      await delay(FIRST_PAUSE_MS * 2 ** (tries - 1), undefined, { signal })
+      const before = reached
+      reached = (await stat(path).catch(() => ({ size: 0 }))).size
+      failures = reached > before ? 1 : failures + 1
+      if (error instanceof Refused || isLocal(error) || failures === MOST_FAILURES) throw downloadError(file, error)
+      await delay(FIRST_PAUSE_MS * 2 ** (failures - 1), undefined, { signal })
     }
   }
 }
