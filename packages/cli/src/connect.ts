@@ -4,7 +4,7 @@ import { apiClient } from './api-client.ts'
 import type { Context } from './context.ts'
 import { CliError } from './errors.ts'
 import { dataDir, type Quickstart, quickstartPath, readQuickstart } from './quickstart.ts'
-import { accessToken, readSession, type Session, sessionPath } from './session-file.ts'
+import { accessToken, readSession, type Session, sessionPath, teamOf } from './session-file.ts'
 
 /** With what a command calls the server, and where that was found. */
 export type Account =
@@ -77,7 +77,8 @@ async function clientOf(context: Context, account: Account, need: Need): Promise
             teamId: context.env['CYBERUN_TEAM'] ?? account.quickstart.team_id,
           })
     case 'session':
-      if (account.session.kind === 'user') return userClient(context, account.source, baseUrl, account.session.team_id)
+      if (account.session.kind === 'user')
+        return userClient(context, account.source, baseUrl, teamOf(context, account.session))
       if (need === 'user') throw needsUser('this machine is paired as a device')
       return apiClient(context, { baseUrl, token: account.session.device_key })
   }
@@ -97,8 +98,7 @@ function needsUser(because: string): CliError {
 }
 
 /** Calls as the signed-in user; a token that the server refuses is renewed once. */
-function userClient(context: Context, path: string, baseUrl: string, storedTeam: string): Client {
-  const teamId = context.env['CYBERUN_TEAM'] ?? storedTeam
+function userClient(context: Context, path: string, baseUrl: string, teamId: string): Client {
   return {
     async call(name, request, signal) {
       const token = await accessToken(context, path)

@@ -42,6 +42,11 @@ export function configDir(context: Context): string {
   return join(env['XDG_CONFIG_HOME'] || join(home, '.config'), 'cyberun')
 }
 
+/** The team that a signed-in user works in: the one of `CYBERUN_TEAM`, else the one chosen when signing in. */
+export function teamOf({ env }: Context, session: UserSession): string {
+  return env['CYBERUN_TEAM'] ?? session.team_id
+}
+
 export function sessionPath(context: Context): string {
   return join(configDir(context), 'session.json')
 }

@@ -4,7 +4,7 @@ import { type Context, type Output, printNote } from '../context.ts'
 import { CliError } from '../errors.ts'
 import type { ExitName } from '../exit-codes.ts'
 import { onInterrupt } from '../interrupt.ts'
-import { accessToken } from '../session-file.ts'
+import { accessToken, teamOf } from '../session-file.ts'
 import { OutputFilter } from '../terminal/output-filter.ts'
 import { type Credential, openShellSession, type ShellEnd } from '../terminal/shell-session.ts'
 import { printable } from '../text.ts'
@@ -87,8 +87,7 @@ async function credentialOf(context: Context, account: Account): Promise<Credent
     case 'session': {
       const { session } = account
       if (session.kind !== 'user') return { bearer: session.device_key }
-      const team = context.env['CYBERUN_TEAM'] ?? session.team_id
-      return { bearer: await accessToken(context, account.source), team_id: team }
+      return { bearer: await accessToken(context, account.source), team_id: teamOf(context, session) }
     }
   }
 }
