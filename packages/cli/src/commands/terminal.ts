@@ -45,9 +45,8 @@ export async function terminal(
     random: Math.random,
     onOutput: (bytes) => void stdout.write(filter.filter(bytes)),
     onReset: (prefix) => void stdout.write(CLEAR + prefix),
-    onState: (state) => {
-      if (state === 'lost') context.stderr.write('\r\n[connection lost, trying again; Ctrl+] leaves]\r\n')
-    },
+    onLost: (why = 'connection lost') =>
+      void context.stderr.write(`\r\n[${printable(why)}: trying again; Ctrl+] leaves]\r\n`),
     signal: leave.signal,
   })
   const onTyped = (bytes: Buffer): void => {

@@ -29,7 +29,8 @@ export interface ShellSessionOptions {
   onOutput(bytes: Uint8Array): void
   /** Later output does not follow what was shown. */
   onReset(prefix: string): void
-  onState(state: 'open' | 'lost'): void
+  /** There is no connection, and another is tried. `why`: what the server said of it. Told once until there is one. */
+  onLost(why: string | undefined): void
   signal: AbortSignal
 }
 
@@ -59,6 +60,8 @@ export function openShellSession(options: ShellSessionOptions): ShellSession {
   let { shell, size } = options
   let socket: WebSocket | undefined
   let isAttached = false
+  let wasAttached = false
+  let isLossTold = false
   let isOver = false
   let isHeard = true
   let pauseMs = FIRST_PAUSE_MS
@@ -118,13 +121,14 @@ export function openShellSession(options: ShellSessionOptions): ShellSession {
           options.onReset(attached.prefix)
         }
         isAttached = true
+        wasAttached = true
+        isLossTold = false
         pauseMs = FIRST_PAUSE_MS
         shell = attached.shell
         next = attached.position
         received(attached.input)
         sent = confirmed
         sendTyped()
-        options.onState('open')
         return
       }
       case 'output':
@@ -170,15 +174,27 @@ export function openShellSession(options: ShellSessionOptions): ShellSession {
 
   function refused(from: WebSocket, text: string): void {
     const { status, error_code, error_message } = JSON.parse(text) as Record<string, unknown>
-    if (status === 429 || status === 503 || (status === 409 && next !== undefined)) lost(from)
+    if (status === 429 || status === 503 || (status === 409 && next !== undefined)) lost(from, String(error_message))
     else finish(new CliError(exitOfError(String(error_code)), String(error_code), String(error_message)))
   }
 
-  function lost(from: WebSocket): void {
+  /** `why`: what the server said, when it did. */
+  function lost(from: WebSocket, why?: string): void {
     if (socket !== from || isOver) return
     socket = undefined
     from.close()
-    if (isAttached) options.onState('lost')
+    if (!wasAttached && why === undefined) {
+      finish(
+        new CliError(
+          'unreachable',
+          'unreachable',
+          `${options.controlUrl} opens no terminal: "cyberun doctor" finds out why`,
+        ),
+      )
+      return
+    }
+    if (!isLossTold) options.onLost(why)
+    isLossTold = true
     isAttached = false
     retry = setTimeout(() => dial().catch(finish), pauseMs * (0.5 + options.random() / 2))
     pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)
