@@ -35,6 +35,22 @@ export class ClientError extends Error {
   }
 }
 
+/** Whether the same call may work a little later: nothing was reached, or what was reached is not itself at present. */
+export function mayMend({ code, status = 0 }: ClientError): boolean {
+  switch (code) {
+    case 'unreachable':
+    case 'timeout':
+    case 'unavailable':
+    case 'rate_limited':
+    case 'internal':
+      return true
+    case 'bad_answer':
+      return status >= 500 // A proxy whose server is away.
+    default:
+      return false
+  }
+}
+
 /** What happened to a call that got no whole answer, in words for the person who made it. */
 export function transportError(url: URL, error: unknown): ClientError {
   const { name, cause } = error instanceof Error ? error : new Error(String(error))

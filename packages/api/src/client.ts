@@ -4,7 +4,7 @@ import { type FollowedEvent, type FollowOptions, followEvents } from './follow.t
 import type { RouteAnswer, RouteRequest } from './route-types.ts'
 import type { RouteName } from './routes.ts'
 
-export { ClientError, type ClientErrorCode } from './client-error.ts'
+export { ClientError, type ClientErrorCode, mayMend } from './client-error.ts'
 export type { FollowedEvent, FollowOptions } from './follow.ts'
 
 /** Everything here is types and `fetch`: importing this module loads no schema library. */

@@ -1,4 +1,4 @@
-import { ClientError, transportError } from './client-error.ts'
+import { ClientError, mayMend, transportError } from './client-error.ts'
 import { EventReader, type ReadEvent } from './event-reader.ts'
 import type { TaskEvent } from './schemas/task-events.ts'
 
@@ -49,22 +49,6 @@ export async function* followEvents(
       const asked = (error.retryAfterSeconds ?? 0) * 1000
       await pause(Math.max(asked, Math.min(MAX_RETRY_MS, retryMs * 2 ** Math.min(cuts, 8))), signal)
     }
-  }
-}
-
-/** Whether the same may work a little later. */
-function mayMend({ code, status = 0 }: ClientError): boolean {
-  switch (code) {
-    case 'unreachable':
-    case 'timeout':
-    case 'unavailable':
-    case 'rate_limited':
-    case 'internal':
-      return true
-    case 'bad_answer':
-      return status >= 500 // A proxy whose server is away.
-    default:
-      return false
   }
 }
 

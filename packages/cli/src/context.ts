@@ -12,6 +12,8 @@ export interface Context {
   readonly stderr: Output
   /** `--json`: results as JSON on stdout, errors as one JSON object on stderr. */
   readonly json: boolean
+  /** Aborts when what read stdout has gone, as in `cyberun tasks events … | head -1`. */
+  readonly unread: AbortSignal
   /** Milliseconds since 1970. */
   readonly now: () => number
 }

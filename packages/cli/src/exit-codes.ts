@@ -12,7 +12,10 @@ export const EXIT_CODES = {
   busy: [7, 'the server is busy or limits the rate: try again later'],
   agent_id_taken: [8, 'agent: another machine, or another process of this one, goes by its agent id'],
   task_failed: [9, 'run and tasks events: the task failed or was cancelled'],
-  interrupted: [130, 'stopped by Ctrl-C before the work was done; a task that was submitted goes on'],
+  interrupted: [
+    130,
+    'stopped before the work was done, by Ctrl-C or because nobody reads what it prints; a submitted task goes on',
+  ],
 } as const satisfies Record<string, readonly [number, string]>
 
 export type ExitName = keyof typeof EXIT_CODES

@@ -15,6 +15,7 @@ export interface Failure {
 /** What a thrown value means to the person at the terminal. */
 export function failureOf(error: unknown): Failure {
   if (error instanceof CliError) return { exit: error.exit, code: error.code, message: error.message }
+  if (isStop(error)) return { exit: 'interrupted', code: 'interrupted', message: 'stopped' }
   if (error instanceof ClientError) {
     const details = error.details.map(({ path, message }) => `${path}: ${message}`)
     // A server sums up several faults by telling the first: then they are told one by one instead.
@@ -28,6 +29,11 @@ export function failureOf(error: unknown): Failure {
   }
   const message = error instanceof Error ? error.message : String(error)
   return { exit: 'failed', code: 'internal', message: `${message} (CYBERUN_DEBUG=1 shows where)` }
+}
+
+/** Only Ctrl-C and its like cancel what a command does; time limits end it with an error of their own. */
+function isStop(error: unknown): boolean {
+  return error instanceof ClientError ? error.code === 'aborted' : error instanceof Error && error.name === 'AbortError'
 }
 
 /** Writes a failure to stderr, in one line unless `CYBERUN_DEBUG=1` asks for the stack, and says how to exit. */

@@ -9,6 +9,7 @@ type ProcessLike = Pick<NodeJS.Process, 'argv' | 'execPath' | 'env' | 'stdin' | 
 
 /** Runs one command and resolves with the exit code. The only place that reads arguments, environment and clock. */
 export async function main(process: ProcessLike): Promise<number> {
+  const unread = new AbortController()
   const context: Context = {
     env: process.env,
     cwd: process.cwd(),
@@ -17,10 +18,11 @@ export async function main(process: ProcessLike): Promise<number> {
     stdout: process.stdout,
     stderr: process.stderr,
     json: process.argv.includes('--json'),
+    unread: unread.signal,
     now: Date.now,
   }
-  // Whoever read it has gone, as in `cyberun agents | head -1`.
-  for (const output of [context.stdout, context.stderr]) output.on('error', () => {})
+  context.stdout.on('error', () => unread.abort())
+  context.stderr.on('error', () => {}) // whoever read it has gone
   let exit: ExitName | number = 'ok'
   const program = createProgram(context, (ended) => {
     exit = ended

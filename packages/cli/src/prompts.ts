@@ -40,9 +40,12 @@ export async function readStdin(context: Context): Promise<string> {
   let text = ''
   for await (const chunk of context.stdin.setEncoding('utf8')) {
     text += String(chunk)
-    if (text.length > STDIN_CHARACTERS) throw new CliError('usage', 'usage', 'standard input holds more than one line')
+    if (text.length > STDIN_CHARACTERS) break
   }
   const line = text.replace(/\r?\n$/, '')
+  if (text.length > STDIN_CHARACTERS || /[\r\n]/.test(line)) {
+    throw new CliError('usage', 'usage', 'standard input holds more than one line')
+  }
   if (line === '') throw new CliError('usage', 'usage', 'standard input is empty')
   return line
 }

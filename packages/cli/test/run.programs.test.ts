@@ -1,5 +1,8 @@
+import { once } from 'node:events'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
+import { formatKey } from '@cyberun/protocol'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { startOnPty } from '../../testkit/src/pty-program.ts'
 import { BINARY, execute, type Started, start } from './support/binary.ts'
@@ -89,6 +92,26 @@ describe('a run of the demo workflow', () => {
     expect(await running.stop('SIGINT')).toBe(130)
     expect(running.stderr()).toContain(`cyberun tasks events ${id}`)
     expect(await json('tasks', 'show', id)).toMatchObject({ task_status: 'running' })
+  })
+
+  test('is no longer told once nobody reads it', async () => {
+    const { id } = await slowRun(2_000)
+    const told = start(['tasks', 'events', id, '--json'], here)
+    await told.line(/"running"/)
+    told.child.stdout?.destroy()
+    expect(await told.ended).toBe(130)
+  })
+
+  test('that could not be submitted yet is stopped by Ctrl-C', async () => {
+    const mute = createServer().listen(0, '127.0.0.1')
+    onTestFinished(() => void mute.close())
+    await once(mute, 'listening')
+    const { port } = mute.address() as AddressInfo
+    const env = { CYBERUN_URL: `http://127.0.0.1:${port}`, CYBERUN_KEY: formatKey('sk', new Uint8Array(32)) }
+    const running = start(['run', 'demo-fractal'], { cwd, env })
+    await once(mute, 'connection')
+    expect(await running.stop('SIGINT')).toBe(130)
+    expect(running.stderr()).toBe('error: stopped\n')
   })
 
   test.each([

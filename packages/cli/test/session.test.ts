@@ -8,13 +8,14 @@ import { folder } from './support/folder.ts'
 import { run } from './support/run.ts'
 
 const TEAM = { id: '0190a5b0-0000-7000-8000-000000000001', display_name: 'Studio', role: 'owner' }
+const OTHER_TEAM = { id: '0190a5b0-0000-7000-8000-000000000003', display_name: 'Annex', role: 'viewer' }
 const USER = {
   id: '0190a5b0-0000-7000-8000-000000000002',
   first_name: '',
   last_name: '',
   display_name: 'Ada',
   email_address: 'ada@example.org',
-  team_list: [TEAM],
+  team_list: [OTHER_TEAM, TEAM],
   feature_flags: {},
 }
 const SECRET_KEY = formatKey('sk', new Uint8Array(32).fill(7))
@@ -46,7 +47,7 @@ function rotatingApi(options: { expiresIn: number }) {
 
 async function signedIn(url: string) {
   const cwd = folder()
-  const args = ['login', '--url', url, '--email', USER.email_address, '--password-stdin']
+  const args = ['login', '--url', url, '--email', USER.email_address, '--password-stdin', '--team', TEAM.id]
   expect(await run(args, { cwd, stdin: 'correct horse\n' })).toMatchObject({ code: 0, stderr: '' })
   return { cwd, file: join(cwd, '.config/cyberun/session.json') }
 }
@@ -66,6 +67,29 @@ test('a sign-in is kept for this user only, and whoami says where', async () => 
     control_url: api.url,
     source: file,
   })
+  const elsewhere = await run(['whoami', '--json'], { cwd, env: { CYBERUN_TEAM: OTHER_TEAM.id } })
+  expect(JSON.parse(elsewhere.stdout)).toMatchObject({ team_id: OTHER_TEAM.id, team: 'Annex', role: 'viewer' })
+})
+
+test('a password of two lines is a mistake, exit 2', async () => {
+  const args = ['login', '--url', 'http://127.0.0.1:1', '--email', USER.email_address, '--password-stdin']
+  const { code, stderr } = await run(args, { stdin: 'correct horse\nbattery staple\n' })
+  expect({ code, stderr }).toEqual({ code: 2, stderr: 'error: standard input holds more than one line\n' })
+})
+
+test('pairing goes on after polls that a server or proxy could not answer', async () => {
+  const answers = [
+    { status: 503, body: { error_message: 'Stopping.', error_code: 'unavailable' } },
+    { status: 502, body: 'a proxy’s page' },
+    { status: 200, body: { status: 'approved', raw_key: SECRET_KEY, agent_key: SECRET_KEY } },
+  ]
+  const started = { device_code: 'd', user_code: 'ABCD-EFGH', expires_in: 60, interval: 0 }
+  await using api = await fakeApi({
+    'POST /desktop/pair/start': () => ({ status: 200, body: started }),
+    'POST /desktop/pair/poll': () => answers.shift() ?? { status: 500 },
+  })
+  expect(await run(['login', '--url', api.url, '--pair'])).toMatchObject({ code: 0 })
+  expect(answers).toEqual([])
 })
 
 test('commands at once renew an expiring sign-in once', async () => {

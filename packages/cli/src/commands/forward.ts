@@ -33,7 +33,10 @@ export async function forward(
 }
 
 async function carryStdio(context: Context, session: TunnelSession, signal: AbortSignal): Promise<void> {
-  const tunnel = await session.dial(signal)
+  const tunnel = await session.dial(signal).catch((error: unknown) => {
+    if (!signal.aborted) throw error
+  })
+  if (tunnel === undefined) return // told to stop
   const end = stdioEnd(context.stdin, context.stdout)
   await Promise.race([relay(end, tunnel), aborted(signal)])
   tunnel.reset('cancelled')

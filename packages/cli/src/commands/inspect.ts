@@ -104,7 +104,7 @@ function printCurl(context: Context, { number, curl }: InspectedDetail): void {
 async function watch(context: Context, client: Client, params: TunnelParams, follow: boolean): Promise<void> {
   const newest = await client.call(LIST, { params, query: { limit: ROWS } })
   if (context.stdout.isTTY && !context.json) await liveTable(context, client, params, onInterrupt())
-  else if (follow) await followLines(context, client, params, onInterrupt())
+  else if (follow) await followLines(context, client, params, AbortSignal.any([onInterrupt(), context.unread]))
   else printResult(context, newest, () => newest.entry_list.map(entryLine).join(''))
 }
 

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { type Client, ClientError } from '@cyberun/api/client'
+import { type Client, ClientError, mayMend } from '@cyberun/api/client'
 import { apiClient } from '../api-client.ts'
 import { checkUrl, connect, DEFAULT_URL, urlFromEnv } from '../connect.ts'
 import { type Context, printNote, printResult } from '../context.ts'
@@ -98,9 +98,8 @@ async function pollOnce(client: Client, device_code: string) {
   try {
     return await client.call('POST /desktop/pair/poll', { body: { device_code } })
   } catch (error) {
-    // A moment without network costs one poll; the code stays good on the server.
-    if (error instanceof ClientError && (error.code === 'unreachable' || error.code === 'rate_limited'))
-      return undefined
+    // A moment without network or server costs one poll; the code stays good.
+    if (error instanceof ClientError && mayMend(error)) return undefined
     throw error
   }
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { TaskResult } from '@cyberun/api'
-import { type Client, ClientError } from '@cyberun/api/client'
+import { type Client, ClientError, mayMend } from '@cyberun/api/client'
 import { connect } from '../connect.ts'
 import { type Context, printResult } from '../context.ts'
 import { CliError } from '../errors.ts'
@@ -126,10 +126,13 @@ async function submit(
       return (await client.call(name, { params: { slug }, headers, body }, signal)).task_id
     } catch (error) {
       if (signal.aborted) throw new CliError('interrupted', 'interrupted', 'stopped before the task was submitted')
-      if (!(error instanceof ClientError) || !MAY_MEND.has(error.code) || tries === SUBMIT_TRIES) throw error
-      await delay((error.retryAfterSeconds ?? tries) * 1000, undefined, { signal })
+      if (!(error instanceof ClientError) || !isWorthATry(error) || tries === SUBMIT_TRIES) throw error
+      await delay((error.retryAfterSeconds ?? tries) * 1000, undefined, { signal }).catch(() => {}) // the call tells
     }
   }
 }
 
-const MAY_MEND: ReadonlySet<string> = new Set(['unreachable', 'timeout', 'unavailable'])
+/** Whoever submits too much is told at once: how long to wait is theirs to decide. */
+function isWorthATry(error: ClientError): boolean {
+  return mayMend(error) && error.code !== 'rate_limited'
+}

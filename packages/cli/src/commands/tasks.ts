@@ -105,16 +105,17 @@ export async function followEvents(
     await makeOutputFolder(folder)
     return watch(context, client, id, folder, createTaskView(context), interrupted)
   }
+  const stop = AbortSignal.any([interrupted, context.unread])
   let exit: ExitName = 'ok'
   try {
-    for await (const event of client.follow(id, { after: options.after }, interrupted)) {
+    for await (const event of client.follow(id, { after: options.after }, stop)) {
       const { number, ...named } = event
       if (context.json) context.stdout.write(`${printableJson({ id: number ?? null, ...named })}\n`)
       else for (const line of eventLines(event)) context.stdout.write(`${printable(line)}\n`)
       if (event.event === 'failed' || event.event === 'cancelled') exit = 'task_failed'
     }
   } catch (error) {
-    if (!interrupted.aborted) throw error
+    if (!stop.aborted) throw error
     return 'interrupted'
   }
   return exit
