@@ -96,12 +96,13 @@ export async function findIdempotent(
     .executeTakeFirst()
 }
 
-/** Forgets keys whose time is up. */
-export async function dropOldIdempotencyKeys(sql: Sql): Promise<void> {
-  await Sql.db(sql)
-    .deleteFrom('idempotency_key')
-    .where('expires_at', '<=', clock(Sql.engine(sql)))
-    .execute()
+/** Forgets keys whose time is up: at most `limit`. Returns how many. */
+export async function dropOldIdempotencyKeys(sql: Sql, limit: number): Promise<number> {
+  const { numAffectedRows } = await raw`
+    delete from idempotency_key where (team_id, submitter_id, idempotency_key) in (
+      select team_id, submitter_id, idempotency_key from idempotency_key
+      where expires_at <= ${clock(Sql.engine(sql))} order by expires_at limit ${limit})`.execute(Sql.db(sql))
+  return Number(numAffectedRows)
 }
 
 async function submitTasks(sql: Sql, tasks: readonly NewTask[]): Promise<Submission[]> {

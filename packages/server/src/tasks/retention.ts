@@ -6,6 +6,8 @@ import { dropOldEvents } from '../store/task-events.ts'
 const ROUND_MS = 10 * 60_000
 /** Tasks whose events one statement forgets. */
 const TASKS_AT_ONCE = 200
+/** Keys of submissions that one statement forgets. */
+const KEYS_AT_ONCE = 1_000
 
 export interface RetentionOptions {
   store: Store
@@ -20,7 +22,7 @@ export interface RetentionOptions {
 export async function forgetOld({ store, now, eventRetentionMs }: RetentionOptions): Promise<void> {
   const endedBefore = now() - eventRetentionMs
   while ((await dropOldEvents(store, { endedBefore, limit: TASKS_AT_ONCE })) > 0);
-  await dropOldIdempotencyKeys(store)
+  while ((await dropOldIdempotencyKeys(store, KEYS_AT_ONCE)) > 0);
 }
 
 /** Does that every ten minutes. The returned function stops it, once what runs now has ended. */

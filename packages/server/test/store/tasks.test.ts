@@ -97,15 +97,19 @@ onBothEngines('submitting', ({ emptyStore }) => {
     expect(await submitTask(store, newTask({ idempotency: { ...idempotency, bodyHash: 'b' } }))).toEqual({
       kind: 'conflict',
     })
-    expect(await submitTask(store, newTask({ idempotency, submitterId: 'bob' }))).toMatchObject({ kind: 'accepted' })
-    expect(await countTasks(store, TEAM, {})).toBe(2)
+    for (const submitterId of ['bob', 'eve']) {
+      expect(await submitTask(store, newTask({ idempotency, submitterId }))).toMatchObject({ kind: 'accepted' })
+    }
+    expect(await countTasks(store, TEAM, {})).toBe(3)
     expect(await findIdempotent(store, TEAM, 'ada', 'k')).toEqual({ bodyHash: 'a', taskId: tasks[0]?.id })
     await Sql.db(store).updateTable('idempotency_key').set({ expires_at: 1 }).execute()
     expect(await findIdempotent(store, TEAM, 'ada', 'k')).toBeUndefined()
     expect(await submitTask(store, newTask({ idempotency: { ...idempotency, bodyHash: 'b' } }))).toMatchObject({
       kind: 'accepted',
     })
-    await dropOldIdempotencyKeys(store)
+    expect(await dropOldIdempotencyKeys(store, 1)).toBe(1)
+    expect(await dropOldIdempotencyKeys(store, 100)).toBe(1)
+    expect(await dropOldIdempotencyKeys(store, 100)).toBe(0)
     expect(await findIdempotent(store, TEAM, 'ada', 'k')).toMatchObject({ bodyHash: 'b' })
   })
 
