@@ -8,6 +8,7 @@ import { pageBounds } from './page.ts'
 import type { Tables } from './schema.ts'
 import type { Store } from './store.ts'
 import { applyChange } from './task-changes.ts'
+import { someTasks } from './task-events.ts'
 import { parseObject, parseOptional, parseStatus, parseTexts, parseToolType } from './task-rows.ts'
 
 /** A task as it is read. Times are milliseconds since 1970. */
@@ -121,16 +122,13 @@ export async function cancelTeamTasks(store: Store, teamId: string): Promise<Hel
   return told
 }
 
-/** With all that hangs on them a fraction of a second on either engine, so that other writers get their turn. */
-const DELETED_AT_ONCE = 1_000
-
 /** Takes the tasks of a team away, some at a time: all of them may take longer than a statement may. */
 export async function deleteTeamTasks(store: Store, teamId: string): Promise<void> {
   const db = Sql.db(store)
-  for (let left = true; left; ) {
-    const some = db.selectFrom('task').select('id').where('team_id', '=', teamId).limit(DELETED_AT_ONCE)
-    const { numDeletedRows } = await db.deleteFrom('task').where('id', 'in', some).executeTakeFirst()
-    left = numDeletedRows > 0n
+  for (;;) {
+    const { count, ids } = await someTasks(store, db.selectFrom('task').where('team_id', '=', teamId))
+    if (count === 0) return
+    await raw`delete from task where id in ${ids}`.execute(db)
   }
 }
 

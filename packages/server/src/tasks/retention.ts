@@ -4,8 +4,6 @@ import { dropOldIdempotencyKeys } from '../store/submissions.ts'
 import { dropOldEvents } from '../store/task-events.ts'
 
 const ROUND_MS = 10 * 60_000
-/** Tasks whose events one statement forgets. */
-const TASKS_AT_ONCE = 200
 /** Keys of submissions that one statement forgets. */
 const KEYS_AT_ONCE = 1_000
 
@@ -21,7 +19,7 @@ export interface RetentionOptions {
 /** Forgets what is past its time: events of tasks that ended long ago, and keys of submissions. */
 export async function forgetOld({ store, now, eventRetentionMs }: RetentionOptions): Promise<void> {
   const endedBefore = now() - eventRetentionMs
-  while ((await dropOldEvents(store, { endedBefore, limit: TASKS_AT_ONCE })) > 0);
+  while ((await dropOldEvents(store, endedBefore)) > 0);
   while ((await dropOldIdempotencyKeys(store, KEYS_AT_ONCE)) > 0);
 }
 

@@ -460,10 +460,27 @@ onBothEngines('events', ({ emptyStore }) => {
     expect(await eventCounts(store, [taskId, 'none'])).toEqual(
       new Map([[taskId, { eventCount: 3, status: 'completed' }]]),
     )
-    expect(await dropOldEvents(store, { endedBefore: 1, limit: 10 })).toBe(0)
-    expect(await dropOldEvents(store, { endedBefore: Number.MAX_SAFE_INTEGER, limit: 10 })).toBe(1)
-    expect(await dropOldEvents(store, { endedBefore: Number.MAX_SAFE_INTEGER, limit: 10 })).toBe(0)
+    expect(await dropOldEvents(store, 1)).toBe(0)
+    expect(await dropOldEvents(store, Number.MAX_SAFE_INTEGER)).toBe(1)
+    expect(await dropOldEvents(store, Number.MAX_SAFE_INTEGER)).toBe(0)
     expect(await readEvents(store, taskId, 0, 10)).toEqual({ events: [], gap: { from: 1, to: 3 } })
     expect(await readEvents(store, taskId, 3, 10)).toEqual({ events: [] })
+  })
+
+  test('of long logs are forgotten, and go with their team, a few tasks at a time', async () => {
+    const store = await emptyStore()
+    await teamWithWorkflow(store)
+    const counts = [50_000, 15_000, 4_000, 1_000, 1]
+    for (const event_count of counts) {
+      const id = await submitted(store)
+      await cancelTask(store, TEAM, id)
+      const completed_at = 1_000 - event_count
+      await Sql.db(store).updateTable('task').set({ event_count, completed_at }).where('id', '=', id).execute()
+    }
+    const forgotten: number[] = []
+    for (let some = 1; some > 0; forgotten.push(some)) some = await dropOldEvents(store, Number.MAX_SAFE_INTEGER)
+    expect(forgotten).toEqual([1, 3, 1, 0])
+    await deleteTeamTasks(store, TEAM)
+    expect(await countTasks(store, TEAM, {})).toBe(0)
   })
 })
