@@ -20,4 +20,6 @@ export const SHELL_LIMITS = {
   otherSizeMs: 50,
   /** What has been told to hang up has this long before it is killed. */
   graceMs: 2_000,
+  /** How long an agent that stops waits for its shells, which it then leaves. */
+  stopMs: 5_000,
 } as const satisfies Record<string, number>

@@ -29,6 +29,8 @@ export interface Pty {
   resume(): void
   /** Hangs up: the program is told as by a lost modem. */
   hangUp(): void
+  /** Ends the program, whatever it ignores; to one of another user the kernel says that its terminal is gone. */
+  kill(): void
 }
 
 /** Starts a program on a PTY. Throws when it cannot be. */
@@ -61,6 +63,12 @@ export async function loadPty(): Promise<SpawnPty> {
       pause: () => pty.pause(),
       resume: () => pty.resume(),
       hangUp: () => pty.kill('SIGHUP'),
+      kill() {
+        pty.kill('SIGKILL')
+        // The library closes the terminal only once the program has ended.
+        const socket: unknown = Reflect.get(pty, '_socket')
+        if (socket instanceof Writable) socket.destroy()
+      },
     }
   }
 }

@@ -131,7 +131,12 @@ export class Shell implements OutputSource {
     if (this.#isHangingUp || this.#endedAt !== undefined) return
     this.#isHangingUp = true
     this.#pty.hangUp()
-    setTimeout(() => void this.#mark.kill(), SHELL_LIMITS.graceMs)
+    const kill = (): void => {
+      // Its program may have thrown the mark away, or belong to another user by now (`exec sudo -i`).
+      if (this.#endedAt === undefined) this.#pty.kill()
+      void this.#mark.kill()
+    }
+    setTimeout(kill, SHELL_LIMITS.graceMs)
   }
 
   /** Nobody waits for it any more, and nobody may. */

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
 import { encodeShellFrame, type TerminalAttach, type TerminalRefusal } from '@cyberun/protocol'
+import { inTime } from '../in-time.ts'
 import type { Env } from '../proxy.ts'
 import { markTree } from '../tools/process-tree.ts'
 import { type ShellCommand, shellCommand, TerminalSettingsError } from './account.ts'
@@ -156,7 +157,8 @@ export function createTerminals(
         shell.hangUp()
         shell.cutViewers()
       }
-      await Promise.all(all.map(({ ended }) => ended))
+      // A program of another user, as of `sudo`, may go on in spite of all.
+      await inTime(Promise.all(all.map(({ ended }) => ended)), SHELL_LIMITS.stopMs)
     },
   }
 }

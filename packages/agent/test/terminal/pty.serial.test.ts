@@ -92,6 +92,16 @@ test('the end of the agent ends every shell', async () => {
   expect(isAlive(pid)).toBe(false)
 })
 
+test('also one that ignores its end and has thrown away by what it would be found', async () => {
+  await start({ shell: '/bin/sh' })
+  const stream = look()
+  typist(stream)("trap '' HUP; exec env -i /bin/sh -c 'echo immortal $$; while :; do /bin/sleep 1; done'")
+  await shows(stream, /immortal (\d+)\r/)
+  const pid = Number(/immortal (\d+)\r/.exec(stream.screen)?.[1])
+  await terminals.stop()
+  expect(isAlive(pid)).toBe(false)
+})
+
 test.skipIf(userInfo().uid !== 0)('as root, shells of another user have none of the rights of root', async () => {
   await start({ user: 'nobody', shell: '/bin/sh' })
   const stream = look()

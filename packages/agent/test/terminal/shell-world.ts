@@ -55,6 +55,7 @@ export class FakePty implements Pty {
   resume(): void {
     this.isPaused = false
   }
+  kill(): void {}
   hangUp(): void {
     this.hangUps++
     this.end({ code: 0, signal: 1 })

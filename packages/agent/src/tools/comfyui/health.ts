@@ -1,3 +1,4 @@
+import { inTime } from '../../in-time.ts'
 import type { ToolHealth } from '../tool.ts'
 import type { Activity } from './activity.ts'
 import { runCanary } from './canary.ts'
@@ -104,7 +105,7 @@ export class Health {
       this.#isReborn = false
       return { state: 'starting' }
     }
-    if (this.#proof.kind === 'running') await withPatience(this.#proof.over)
+    if (this.#proof.kind === 'running') await inTime(this.#proof.over, PATIENCE_MS)
     switch (this.#proof.kind) {
       case 'passed':
         return { state: 'ready' }
@@ -135,11 +136,4 @@ export class Health {
     })()
     this.#proof = { kind: 'running', over }
   }
-}
-
-async function withPatience(over: Promise<void>): Promise<void> {
-  const patience = Promise.withResolvers<void>()
-  const timer = setTimeout(patience.resolve, PATIENCE_MS)
-  await Promise.race([over, patience.promise])
-  clearTimeout(timer)
 }
