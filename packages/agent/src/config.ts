@@ -199,6 +199,11 @@ function warnings(data: z.output<typeof SETTINGS>, gatewayUrl: URL, file: string
   if (file !== undefined && data.agent_key !== undefined && (statSync(file).mode & 0o004) !== 0) {
     found.push(`${file} holds the key and every user of this machine can read it: run chmod 600 ${file}`)
   }
+  const labels = data.agent_labels.length + data.commands.length
+  if (labels > AGENT_LIMITS.labels) {
+    const most = `agent_labels and commands make ${labels} labels, and a machine has ${AGENT_LIMITS.labels}`
+    found.push(`${most}: the last commands can be run, but not required as command:<name>`)
+  }
   return found
 }
 

@@ -44,7 +44,7 @@ export function parseNvidiaSmi(output: string): GpuReport {
       return { kind: 'failed', error: `nvidia-smi printed a line that is no GPU: ${line.slice(0, 200)}` }
     }
     devices.push({
-      device_name: printable(name).slice(0, AGENT_LIMITS.nameCharacters),
+      device_name: printable(name).slice(0, AGENT_LIMITS.nameCharacters).toWellFormed(),
       device_type: 'cuda',
       vram_total: mebibytes(total),
       vram_free: mebibytes(free),

@@ -6,7 +6,10 @@ import { AGENT_SOFTWARE, AGENT_VERSION } from './version.ts'
 /** Who an agent is, apart from its proof: what every link of it repeats. */
 export interface AgentFacts {
   agentId: string
+  /** Its owner's, then those of its machine. */
   labels: readonly string[]
+  /** Of its tools: they are left out first where there are too many; none when absent. */
+  toolLabels?: readonly string[]
   systemStats: SystemStats
   /** What it takes tasks for, the one it is listed with first; none when absent. */
   tools?: readonly OfferedTool[]
@@ -20,11 +23,11 @@ export interface AgentFacts {
 
 /** An agent's hello for one link: `challenge` came with the server's 101 answer. */
 export function agentHello(machine: MachineKey, facts: AgentFacts, challenge: string): Greeting {
-  const { tools = [], slots = 1, runningTasks = [], terminal = false } = facts
+  const { toolLabels = [], tools = [], slots = 1, runningTasks = [], terminal = false } = facts
   const fields: AgentHello = {
     agent_id: facts.agentId,
     agent_version: AGENT_VERSION,
-    labels: facts.labels.slice(0, AGENT_LIMITS.labels),
+    labels: [...new Set([...facts.labels, ...toolLabels])].slice(0, AGENT_LIMITS.labels),
     platform_arch: platformArch(process.platform, process.arch),
     tool: tools[0]?.type ?? null,
     tool_version: tools[0]?.version ?? null,

@@ -150,7 +150,8 @@ async function dialGateway(config: AgentConfig, parts: Dialled, signal: AbortSig
       said = tasks.labels()
       const about = {
         agentId: config.agentId,
-        labels: [...new Set([...said, ...facts.labels()])],
+        labels: facts.labels(),
+        toolLabels: said,
         systemStats: statsNow(),
         tools: tasks.offers(),
         slots: config.tools.slots,

@@ -73,7 +73,7 @@ export interface SystemdUnitOptions {
 /**
  * What `cyberun agent install` writes to /etc/systemd/system/cyberun-agent.service. Only /usr, /boot and /etc are
  * read-only: what the agent starts inherits that, and ComfyUI writes beside itself, models and caches where their makers
- * chose.
+ * chose. A stop is told to the agent alone (KillMode): what its runs started has its time to end, and is killed after it.
  */
 export function systemdUnit(options: SystemdUnitOptions): string {
   const command = [...options.command, '--config', options.configFile].map(systemdQuote).join(' ')
@@ -89,6 +89,7 @@ StateDirectory=cyberun-agent
 Restart=always
 RestartSec=5
 RestartPreventExitStatus=${options.finalExitCodes.join(' ')}
+KillMode=mixed
 NoNewPrivileges=yes
 ProtectSystem=full
 PrivateTmp=yes

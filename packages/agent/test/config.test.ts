@@ -169,6 +169,7 @@ describe('files we write', () => {
       { commands: [{ name: 'a', program: 'x', shell: true }] },
       /^commands\.0\.shell: there is no such setting; docs\/tools/,
     ],
+    [{ commands: [{ name: 'c'.repeat(57), program: 'x' }] }, /^commands\.0\.name: expected at most 56/],
     [{ commands: [{ name: 'a', program: 'x', args: ['{b'] }] }, /^commands\.0\.args\.0: a brace stands alone/],
     [{ nerfstudio: { folder: '/x' } }, /^nerfstudio\.folder: there is no such setting/],
     [{ comfyui: {} }, /^comfyui/],
@@ -189,6 +190,7 @@ describe('files we write', () => {
     )
     expect(unit).toContain('RestartPreventExitStatus=3 4\n')
     expect(unit).toContain('User=cyberun\n')
+    expect(unit, 'runs have their time to end').toContain('KillMode=mixed\n')
     expect(unit, 'a ComfyUI in /opt that the agent starts must be able to write there').toContain(
       'ProtectSystem=full\n',
     )

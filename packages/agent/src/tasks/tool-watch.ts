@@ -121,7 +121,10 @@ export async function watchTools(
 const REASON_CHARACTERS = 500
 
 function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cs}]+/gu, ' ').slice(0, REASON_CHARACTERS)
+  return text
+    .replace(/[\p{Cc}\p{Cs}]+/gu, ' ')
+    .slice(0, REASON_CHARACTERS)
+    .toWellFormed()
 }
 
 function versionOf(offer: ToolOffer): string {

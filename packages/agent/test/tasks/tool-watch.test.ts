@@ -101,6 +101,15 @@ describe('the tools of a machine', () => {
     await expect.poll(() => it.watch.unhealthy('comfyui')).toMatch(/does not answer/)
   })
 
+  test('are told of in words that the server reads, wherever they are cut', async () => {
+    const it = await scene({
+      health: () => Promise.resolve({ state: 'unhealthy', reason: `${'x'.repeat(499)}🔥 more` }),
+    })
+    const stats = { comfyui_version: null, pytorch_version: null, os_type: 'linux', gpu_devices: [] }
+    const line = { type: 'heartbeat', sequence: 1, system_stats: stats, tools: it.watch.health() }
+    expect(parseAgentLine(JSON.stringify(line))).toMatchObject({ tools: [{ state: 'unhealthy' }] })
+  })
+
   test('that are not there at first are offered as soon as they are', async () => {
     const it = await scene({ offer: () => Promise.resolve(undefined) })
     expect(it.watch.offers()).toEqual([])

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 
-const NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/
+/** `command:` and the name are a label, which has at most 64 characters. */
+const NAME = /^[a-z0-9][a-z0-9_-]{0,55}$/
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/
 /** `{name}` in an argument; `{{` and `}}` stand for the braces themselves. */
 export const PLACEHOLDER = /\{\{|\}\}|\{([A-Za-z_][\w-]*)\}/g
@@ -12,7 +13,7 @@ const argument = z.string().refine((text) => !LONE_BRACE.test(text.replace(PLACE
 
 /** One entry of `commands:` in cyberun-agent.yaml: a program that the machine's owner lets tasks run, and how. */
 const COMMAND = z.strictObject({
-  name: z.string().regex(NAME, { error: 'expected lower-case letters, digits, dashes or underscores' }),
+  name: z.string().regex(NAME, { error: 'expected at most 56 lower-case letters, digits, dashes or underscores' }),
   program: z.string().min(1),
   args: z.array(argument).max(256).default([]),
   cwd: z.string().min(1).optional(),
