@@ -53,7 +53,6 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
  */
 export class Attempt {
   readonly name: AttemptName
-  readonly tool: Tool
   readonly #world: AttemptWorld
   readonly #assign: AssignLine
   readonly #folder: AttemptFolder
@@ -65,6 +64,7 @@ export class Attempt {
   readonly #ended = Promise.withResolvers<void>()
   readonly #gone = Promise.withResolvers<void>()
   #state: AttemptState = { kind: 'running' }
+  #outlivesAgent = false
   #holdsSlot = true
   #isCancelled = false
   #stream: TaskStream | undefined
@@ -74,11 +74,10 @@ export class Attempt {
   #saving: Promise<void> = Promise.resolve()
 
   /** `record` is what a former process left of it; else only `assign` is known. */
-  constructor(world: AttemptWorld, tool: Tool, assign: AssignLine, record?: AttemptRecord) {
+  constructor(world: AttemptWorld, assign: AssignLine, record?: AttemptRecord) {
     const { limits } = world
     const folder = new AttemptFolder(world.tasksDir, assign, record !== undefined)
     this.#world = world
-    this.tool = tool
     this.#assign = assign
     this.#folder = folder
     this.name = { task_id: assign.task_id, fence: assign.fence }
@@ -124,6 +123,11 @@ export class Attempt {
     return this.#holdsSlot
   }
 
+  /** Whether the next process of this agent can take its run up again. */
+  get outlivesAgent(): boolean {
+    return this.#outlivesAgent
+  }
+
   get state(): AttemptState['kind'] {
     return this.#state.kind
   }
@@ -134,19 +138,21 @@ export class Attempt {
   }
 
   /** Accepts it on the stream that brought it, and runs it. */
-  begin(stream: TaskStream): void {
+  begin(tool: Tool, stream: TaskStream): void {
+    this.#outlivesAgent = tool.resume !== undefined
     this.#use(stream)
     stream.send({ type: 'accepted', ...this.#exposed })
     this.#lease(this.#assign.resume_window_ms)
     this.#outbox.connect((json) => stream.sendJson(json), 0)
-    void this.#execute(() => this.tool.run(this.#run, this.#ladder.asked))
+    void this.#execute(() => tool.run(this.#run, this.#ladder.asked))
   }
 
   /** Takes up the run that a former process left. */
   resume(resume: NonNullable<Tool['resume']>): void {
+    this.#outlivesAgent = true
     this.#log.note('the agent was restarted during this run: what it had not sent by then is missing here')
     this.#lease(this.#assign.resume_window_ms)
-    void this.#execute(async () => (await resume.call(this.tool, this.#run, this.#ladder.asked)) ?? LOST_ON_RESTART)
+    void this.#execute(async () => (await resume(this.#run, this.#ladder.asked)) ?? LOST_ON_RESTART)
   }
 
   /** Reports what a former process had still to say when it was over. */
@@ -203,7 +209,7 @@ export class Attempt {
    */
   async stop(signal: AbortSignal): Promise<void> {
     const { log, limits } = this.#world
-    if (this.#state.kind === 'running' && this.tool.resume) {
+    if (this.#state.kind === 'running' && this.#outlivesAgent) {
       log.info({ ...this.name }, 'attempt.left_for_restart')
       this.#state = { kind: 'over' }
       clearTimeout(this.#leaseTimer)

@@ -46,8 +46,6 @@ export const RUN_LIMITS = {
   attachAgainMs: 1_000,
   /** An outcome that is not acknowledged after this long is written to disk. */
   saveOutcomeMs: 1_000,
-  /** Attempts that are over here while the server has not acknowledged it; the oldest is forgotten beyond that. */
-  finishedAttempts: 32,
   /** A run needs this much free disk to be taken. */
   freeDiskBytes: 256 * 1024 * 1024,
   /** How old an answer about the disk may be. */

@@ -70,8 +70,9 @@ export class Outbox {
 
   /** Says what a former process had still to say. The first thing that is done with it. */
   takeOver({ after, events, outcome }: LeftToSay): void {
-    // All of it was within the bounds of that process; by its numbers is told what of it is stored.
-    this.#queue = new EventQueue(this.#makeFolder, { ...this.#limits, spoolBytes: Number.POSITIVE_INFINITY })
+    // All of it was within the bounds of that process, and by its numbers is told what of it is stored: none may be dropped,
+    // as a full disk would have it.
+    this.#queue = new EventQueue(this.#makeFolder, { ...this.#limits, queueBytes: Number.POSITIVE_INFINITY })
     this.#lastSequence = after
     this.#inherited = events.length
     for (const event of events) this.#queue.push(event)

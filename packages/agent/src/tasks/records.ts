@@ -74,15 +74,22 @@ export interface AttemptRecord {
   readonly left: LeftToSay | undefined
 }
 
-/** Reads what was left, and removes every folder that no next process can go on with. */
-export async function readRecords(tasksDir: string): Promise<AttemptRecord[]> {
+/**
+ * Reads what was left, the oldest task first, and removes every folder that no next process can go on with. A folder
+ * that cannot be read or removed, as where a program left files of another user in it, is told of and stays.
+ */
+export async function readRecords(tasksDir: string, onStays: (error: unknown) => void): Promise<AttemptRecord[]> {
   await mkdir(tasksDir, { recursive: true, mode: 0o700 })
   const records: AttemptRecord[] = []
-  for (const entry of await readdir(tasksDir)) {
+  for (const entry of (await readdir(tasksDir)).sort()) {
     const path = join(tasksDir, entry)
-    const record = await readRecord(path)
-    if (record && pathOf(tasksDir, record.assign) === path) records.push(record)
-    else await rm(path, { recursive: true, force: true })
+    try {
+      const record = await readRecord(path)
+      if (record && pathOf(tasksDir, record.assign) === path) records.push(record)
+      else await rm(path, { recursive: true, force: true })
+    } catch (error) {
+      onStays(error)
+    }
   }
   return records
 }
@@ -103,7 +110,10 @@ async function readRecord(path: string): Promise<AttemptRecord | undefined> {
       remembered: remembered === undefined ? undefined : (JSON.parse(remembered) as JsonObject),
       left: left === undefined ? undefined : leftToSay(left),
     }
-  } catch {
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    // What cannot be read now (EMFILE, EIO) may be whole.
+    if (code !== undefined && code !== 'ENOENT' && code !== 'ENOTDIR') throw error
     // Without an assignment, or damaged: the attempt is lost, and the server learns it as the hello does not name it.
     return undefined
   }

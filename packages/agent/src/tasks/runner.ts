@@ -2,7 +2,8 @@ import { statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Link, LinkStream } from '@cyberun/link'
 import type { Log } from '@cyberun/link/log'
-import type { AssignLine, AttemptName } from '@cyberun/protocol'
+import { AGENT_LIMITS, type AssignLine, type AttemptName } from '@cyberun/protocol'
+import { inTime } from '../in-time.ts'
 import type { PortRules } from '../ports.ts'
 import type { Decline, Tool, ToolType } from '../tools/tool.ts'
 import { assignmentOf } from './assignment.ts'
@@ -75,7 +76,9 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
   function freeSlots(): number {
     if (stopping.signal.aborted) return 0
     const held = [...attempts].filter((attempt) => attempt.holdsSlot).length
-    return Math.max(0, slots - held - asked.size)
+    // An attempt for which the hello has no place would count as lost.
+    const places = AGENT_LIMITS.runningTasks - attempts.size
+    return Math.max(0, Math.min(slots - held, places) - asked.size)
   }
 
   /**
@@ -92,29 +95,31 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
 
   function keep(attempt: Attempt): void {
     attempts.add(attempt)
-    void attempt.gone.then(() => attempts.delete(attempt))
-    const finished = [...attempts].filter(({ state, holdsSlot }) => state === 'finished' && !holdsSlot)
-    if (finished.length > limits.finishedAttempts) finished[0]?.lose('too many outcomes wait for the server')
+    void attempt.gone.then(() => {
+      attempts.delete(attempt)
+      tellNews()
+    })
   }
 
   async function restore(): Promise<void> {
-    for (const record of await readRecords(tasksDir)) {
+    const tellStays = (error: unknown): void => log.warn({ error }, 'attempt.folder_stays')
+    for (const record of await readRecords(tasksDir, tellStays)) {
       const { assign, left } = record
       const name = { task_id: assign.task_id, fence: assign.fence }
       const tool = tools.get(assign.tool_type)
-      if (tool && left) {
-        const attempt = new Attempt(world, tool, assign, record)
+      if (left) {
+        const attempt = new Attempt(world, assign, record)
         attempt.reportLeft(left)
         keep(attempt)
       } else if (tool?.resume) {
         log.info(name, 'attempt.resumed')
-        const attempt = new Attempt(world, tool, assign, record)
-        attempt.resume(tool.resume)
+        const attempt = new Attempt(world, assign, record)
+        attempt.resume(tool.resume.bind(tool))
         keep(attempt)
       } else {
         // The server learns it from the hello, which does not name it.
         log.info(name, 'attempt.lost_in_restart')
-        await new AttemptFolder(tasksDir, assign, true).remove()
+        await new AttemptFolder(tasksDir, assign, true).remove().catch(tellStays)
       }
     }
   }
@@ -147,10 +152,10 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
       if (stopping.signal.aborted) return decline({ reason: 'no_slot', message: 'The agent stops.' })
       // What nobody can be told of is given to somebody else once its acknowledgement is due.
       if (stream.isOver) return
-      const attempt = new Attempt(world, tool, exposed)
+      const attempt = new Attempt(world, exposed)
       log.info({ task_id: line.task_id, fence: line.fence, workflow: line.workflow_slug }, 'attempt.accepted')
       keep(attempt)
-      attempt.begin(stream)
+      attempt.begin(tool, stream)
     } catch (error) {
       log.error({ error, task_id: line.task_id }, 'attempt.not_taken')
       decline({ reason: 'tool_unhealthy', message: 'The agent could not prepare the run.' })
@@ -195,7 +200,7 @@ export async function createRunner(options: RunnerOptions): Promise<Runner> {
     async stop() {
       stopping.abort()
       options.onChange()
-      const running = () => [...attempts].filter(({ holdsSlot, tool }) => holdsSlot && !tool.resume)
+      const running = () => [...attempts].filter(({ holdsSlot, outlivesAgent }) => holdsSlot && !outlivesAgent)
       const ended = Promise.all(running().map(({ gone }) => gone))
       if (running().length > 0) await inTime(ended, limits.stopGraceMs)
       const signal = AbortSignal.timeout(limits.stopKillMs + limits.stopAckMs)
@@ -241,15 +246,6 @@ async function checkInTime(tool: Tool, line: AssignLine, limitMs: number): Promi
     return { reason: 'tool_unhealthy', message: `The agent's ${tool.type} could not be asked: ${message}` }
   })
   return Promise.race([asked, tooLong])
-}
-
-async function inTime(work: Promise<unknown>, limitMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, limitMs)
-  })
-  await Promise.race([work, late])
-  clearTimeout(timer)
 }
 
 /** Free bytes of the disk that `path` is on, asked at most each `everyMs`. */

@@ -150,3 +150,20 @@ test('a disk that takes nothing costs log lines, and says how many', () => {
   })
   expect(events).toContainEqual({ kind: 'note', message: 'a note' })
 })
+
+test('what a former process left is told whole, though the disk is full now', () => {
+  const full = (): string => {
+    throw Object.assign(new Error('full'), { code: 'ENOSPC' })
+  }
+  const outbox = new Outbox(full, { ...RUN_LIMITS, queueBytes: 300 })
+  const log = (line: string) => ({ kind: 'log' as const, lines: [{ stream: 'stdout' as const, line, timestamp: NOW }] })
+  const events = [log('a'), log('b'), log('c'), { kind: 'note' as const, message: 'N' }, log('d'), log('e'), log('f')]
+  outbox.takeOver({ after: 0, events, outcome: { kind: 'cancelled' } })
+  const server = new Storing()
+  server.stored.push('a', 'b', 'c')
+  outbox.connect(server.send, 3)
+  server.read(5)
+  expect(server.stored).toEqual(['a', 'b', 'c', 'N', 'log', 'log', 'log', 'finished'])
+})
+
+const NOW = '2026-01-01T00:00:00.000Z'

@@ -77,7 +77,7 @@ export async function runnerWorld(
   const tool = options.tool ?? handTool()
   const make = (): Promise<Runner> =>
     createRunner({
-      tools: new Map([['demo', world.tool]]),
+      tools: new Map([[world.tool.type, world.tool]]),
       slots: options.slots ?? 1,
       stateDir,
       limits: { ...RUN_LIMITS, batchMs: 5, progressMs: 20, previewMs: 20, retryMs: 5, ...options.limits },

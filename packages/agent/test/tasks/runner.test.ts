@@ -1,11 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type AgentTaskLine, type AttemptEvent, StreamResetError } from '@cyberun/protocol'
+import { AGENT_LIMITS, type AgentTaskLine, type AttemptEvent, StreamResetError } from '@cyberun/protocol'
 import { until } from '@cyberun/testkit/until'
 import { describe, expect, test, vi } from 'vitest'
 import { AgentStopping, ArtifactError, InputError } from '../../src/tools/tool.ts'
-import { COMPLETED, handTool, type RunnerWorld, runnerWorld } from './runner-world.ts'
+import { COMPLETED, type HandTool, handTool, type RunnerWorld, runnerWorld } from './runner-world.ts'
 import { TASK_ID, type TaskTalk } from './scripted-server.ts'
 
 const types = ({ lines }: TaskTalk): string[] => lines.map(({ type }) => type)
@@ -34,7 +34,7 @@ async function running(world: RunnerWorld, change = {}) {
 }
 
 /** An agent that was started anew after its run had ended and nobody had heard of that. */
-async function restartedAfterEnd(): Promise<RunnerWorld> {
+async function restartedAfterEnd(next?: HandTool): Promise<RunnerWorld> {
   const world = await runnerWorld({ limits: { saveOutcomeMs: 1 } })
   const { talk, hand, run } = await running(world)
   run.log('stdout', 'heard')
@@ -43,7 +43,7 @@ async function restartedAfterEnd(): Promise<RunnerWorld> {
   run.log('stdout', 'not heard')
   hand.end(COMPLETED)
   await until(() => existsSync(join(world.stateDir, 'tasks', `${TASK_ID}.1`, 'left.jsonl')))
-  await world.restart()
+  await world.restart(next)
   return world
 }
 
@@ -534,6 +534,29 @@ describe('a restart of the agent', () => {
     expect(talk && finished(talk)).toMatchObject({ sequence: 3, outcome: COMPLETED })
   })
 
+  test('still reports it when its tool is configured no more', async () => {
+    const world = await restartedAfterEnd({ ...handTool(), type: 'command' })
+    expect(world.runner.attempts()).toEqual([{ task_id: TASK_ID, fence: 1 }])
+  })
+
+  test('forgets no outcome that nobody has heard for the sake of new runs, however many there are', async () => {
+    const world = await runnerWorld({ slots: 300 })
+    const runs = []
+    for (let number = 0; number < 300; number++) runs.push(await running(world, { task_id: `task-${number}` }))
+    for (const { hand } of runs) hand.end(COMPLETED)
+    await until(() => world.runner.freeSlots() === AGENT_LIMITS.runningTasks - 300)
+    for (let number = 300; number < 512; number++) await running(world, { task_id: `task-${number}` })
+    expect(world.runner.freeSlots()).toBe(0)
+    expect(world.runner.attempts()).toHaveLength(512)
+    const declined = world.server.assign({ task_id: 'task-512' })
+    await until(() => declined.lines.length > 0)
+    expect(declined.lines).toMatchObject([{ type: 'declined', reason: 'no_slot' }])
+    const { changes } = world
+    acknowledge(runs[0]?.talk ?? declined)
+    await until(() => world.changes > changes)
+    expect(world.runner.freeSlots()).toBe(1)
+  })
+
   test('leaves no folder of an outcome that is acknowledged while it is being written down', async () => {
     const world = await runnerWorld({ slots: 40, limits: { saveOutcomeMs: 1 } })
     const runs = []
@@ -575,6 +598,15 @@ describe('a restart of the agent', () => {
     await writeFile(join(world.stateDir, 'tasks', 'stray'), '')
     await world.restart()
     expect(folders(world)).toEqual([])
+  })
+
+  test('tells of a folder that cannot be read, and starts all the same', async () => {
+    const world = await runnerWorld()
+    const { mkdir } = await import('node:fs/promises')
+    await mkdir(join(world.stateDir, 'tasks', 'x.1', 'assign.json'), { recursive: true })
+    await world.restart()
+    expect(folders(world)).toEqual(['x.1'])
+    expect(world.logLines.filter((line) => line.includes('attempt.folder_stays'))).toHaveLength(1)
   })
 })
 
