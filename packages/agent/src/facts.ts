@@ -40,7 +40,7 @@ export async function learnMachine(
 
   await refresh(0)
   return {
-    labels: () => [...new Set([...options.ownLabels, ...gpuLabels(devices)])].slice(0, AGENT_LIMITS.labels),
+    labels: () => [...new Set([...gpuLabels(devices), ...options.ownLabels])].slice(0, AGENT_LIMITS.labels),
     systemStats: () => ({
       comfyui_version: null,
       pytorch_version: null,

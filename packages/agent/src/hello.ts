@@ -6,7 +6,7 @@ import { AGENT_SOFTWARE, AGENT_VERSION } from './version.ts'
 /** Who an agent is, apart from its proof: what every link of it repeats. */
 export interface AgentFacts {
   agentId: string
-  /** Its owner's, then those of its machine. */
+  /** Of its machine and its owner. */
   labels: readonly string[]
   /** Of its tools: they are left out first where there are too many; none when absent. */
   toolLabels?: readonly string[]
