@@ -20,13 +20,13 @@ test('docs/tunnels.md names every answer of the edge with its status', () => {
 test('docs/tunnels.md states the bounds that are in force', () => {
   const text = page.replace(/\s+/g, ' ')
   const { headBytes, headFields } = REQUEST_LIMITS
-  const { headMs, aheadBytes, stalledMs, keepAliveMs } = CONNECTION_LIMITS
+  const { headMs, aheadBytes, stalledMs, bodyStalledMs, keepAliveMs } = CONNECTION_LIMITS
   const fields = headFields.toLocaleString('en')
   expect(text).toContain(`(${headBytes / 1024} KiB, ${fields} fields, ${headMs / 1000} s)`)
   expect(text).toContain(`(${RESPONSE_LIMITS.headBytes / 1024} KiB, ${RESPONSE_LIMITS.interimAnswers} interim answers)`)
   expect(text).toContain(`pipelined requests (${aheadBytes / 1024} KiB,`)
   expect(text).toContain(`nothing of what waits for it for ${stalledMs / 1000} s is cut off`)
-  expect(text).toContain(`takes nothing of a body for ${stalledMs / 1000} s`)
+  expect(text).toContain(`a service to which nothing of a body moves for ${bodyStalledMs / 1000} s`)
   expect(text).toContain(`without a request is closed after ${keepAliveMs / 1000} s`)
   const { idle, idleMs, open } = POOL_LIMITS
   expect(text).toContain(

@@ -7,7 +7,7 @@ import { CONNECTION_LIMITS } from '../../src/tunnels/edge/visitor-connection.ts'
 import type { OpenTunnel } from '../../src/tunnels/open-tunnel.ts'
 import { type Bed, startBed } from './bed.ts'
 
-const { headMs, keepAliveMs, stalledMs } = CONNECTION_LIMITS
+const { bodyStalledMs, headMs, keepAliveMs, stalledMs } = CONNECTION_LIMITS
 
 /** A clock that only the test moves on; what is looked at once a second is then seen within a second. */
 function movableClock(): { now: () => number; pass(ms: number): void } {
@@ -140,7 +140,7 @@ test('an upload of which the service takes nothing, nor answers, is ended, and i
   leaving.socket.resetAndDestroy()
   expect(tunnel.openCount).toBe(2)
   const countAfterStall = (): number => {
-    clock.pass(stalledMs + 1)
+    clock.pass(bodyStalledMs + 1)
     return tunnel.openCount
   }
   await expect.poll(countAfterStall, { interval: 1_200 }).toBe(0)
@@ -258,4 +258,44 @@ test('bytes behind an agent’s request for a link are refused', async () => {
   visitor.socket.write(`GET /agent HTTP/1.1\r\nHost: localhost\r\n${asks}${key}\r\n\x82\x80early`)
   await visitor.ended
   expect(visitor.received()).toMatch(/^HTTP\/1\.1 400 /)
+})
+
+/** Serves one connection at a time, with as many answers of 20 kB as are asked for; counts all that were made. */
+async function singleService() {
+  const waiting: Socket[] = []
+  let connections = 0
+  let current: Socket | undefined
+  const next = (): void => {
+    const served = waiting.shift()
+    served?.on('data', (bytes) => {
+      const requests = bytes.toString('latin1').split('\r\n\r\n').length - 1
+      served.write(`HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n${'x'.repeat(20_000)}`.repeat(requests))
+    })
+    served?.on('end', () => served.end())
+    served?.on('close', next)
+    served?.resume()
+    current = served
+  }
+  const server = createTcpServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => {
+    connections += 1
+    socket.on('error', () => {})
+    waiting.push(socket)
+    if (!current) next()
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  onTestFinished(() => void server.close())
+  return { port: (server.address() as AddressInfo).port, connections: () => connections }
+}
+
+test('pipelined requests wait until the visitor has taken the answers before, and go over one connection', async () => {
+  const service = await singleService()
+  await using bed = await startBed()
+  const tunnel = bed.open(service.port)
+  const visitor = connect(bed.edge.port, '127.0.0.1')
+  onTestFinished(() => void visitor.destroy())
+  let received = 0
+  visitor.on('data', (bytes: Buffer) => (received += bytes.length))
+  visitor.write(`GET /tunnel/${tunnel.facts.token}/ HTTP/1.1\r\nHost: localhost\r\n\r\n`.repeat(50))
+  await expect.poll(() => received).toBeGreaterThan(50 * 20_000)
+  expect(service.connections()).toBe(1)
 })

@@ -22,15 +22,20 @@ export const CONNECTION_LIMITS = {
   headMs: 10_000,
   /** How long a connection without a request stays open, or one whose answered request sends nothing more of its body. */
   keepAliveMs: 75_000,
-  /**
-   * How long a visitor may take nothing of an answer that waits for it, and a service nothing of a request's body while
-   * it sends nothing either. Nothing else bounds how long a request and its answer take.
-   */
+  /** How long a visitor may take nothing of an answer that waits for it. */
   stalledMs: 300_000,
+  /**
+   * How long nothing of a request's body may move to the service, while it sends nothing either. Credit and the kernels'
+   * buffers move in steps of MiB, so a service that takes little at a time looks for long as if it took nothing. Nothing else
+   * bounds how long a request and its answer take.
+   */
+  bodyStalledMs: 3_600_000,
   /** How long a visitor has to close its side after we closed ours; until then what it sends is dropped. */
   lingerMs: 2_000,
   /** Bytes kept of what comes before it can be used; the read that goes beyond it is the last. */
   aheadBytes: 64 * 1024,
+  /** While more of its answers waits for a visitor than this, its next request is not begun. */
+  untakenBytes: 8 * 1024,
 } as const
 
 /** Whoever serves the request whose turn it is. */
@@ -212,7 +217,8 @@ export class VisitorConnection implements PumpEvents, RequestSink {
     if (this.#isStalled(now)) this.destroy()
     else if (this.#isBodyStalled(now)) this.#current?.bodyStalled()
     else if (this.#phase === 'fresh' && waited > CONNECTION_LIMITS.headMs) this.#closeIdle()
-    else if (this.#phase === 'idle' && waited > CONNECTION_LIMITS.keepAliveMs) this.#closeIdle()
+    else if (this.#phase === 'idle' && this.#ahead.length === 0 && waited > CONNECTION_LIMITS.keepAliveMs)
+      this.#closeIdle()
     else if (this.#phase === 'draining' && waited > CONNECTION_LIMITS.keepAliveMs) this.#close()
     else if (this.#phase === 'head' && waited > CONNECTION_LIMITS.headMs) this.#refuse(TOO_SLOW)
     else if (this.#phase === 'closing' && waited > CONNECTION_LIMITS.lingerMs) this.socket.destroy()
@@ -242,7 +248,9 @@ export class VisitorConnection implements PumpEvents, RequestSink {
     else this.socket.destroySoon()
   }
 
-  onWritten(): void {}
+  onWritten(): void {
+    if (this.#phase === 'idle' && this.#ahead.length > 0 && this.#mayRead) this.#readOn()
+  }
 
   onClose(): void {
     this.#leave()
@@ -275,10 +283,11 @@ export class VisitorConnection implements PumpEvents, RequestSink {
   get #mayRead(): boolean {
     switch (this.#phase) {
       case 'fresh':
-      case 'idle':
       case 'head':
       case 'draining':
         return true
+      case 'idle':
+        return this.socket.queuedBytes <= CONNECTION_LIMITS.untakenBytes
       case 'serving':
         return this.#isBodyWanted && !this.isRequestComplete
       case 'closing':
@@ -398,7 +407,7 @@ export class VisitorConnection implements PumpEvents, RequestSink {
 
   #isBodyStalled(now: number): boolean {
     const { bytesIn, bytesOut } = this.socket
-    if (this.#isBlocked) return this.#uploading.lasts(bytesIn + bytesOut, now) > CONNECTION_LIMITS.stalledMs
+    if (this.#isBlocked) return this.#uploading.lasts(bytesIn + bytesOut, now) > CONNECTION_LIMITS.bodyStalledMs
     this.#uploading.end()
     return false
   }
@@ -406,7 +415,7 @@ export class VisitorConnection implements PumpEvents, RequestSink {
 
 /** How long a count has not changed, as far as it was looked at. */
 class Standstill {
-  #count = -1
+  #count: number | undefined
   #since = 0
 
   /** Milliseconds since `count` was first seen. */
@@ -419,7 +428,7 @@ class Standstill {
   }
 
   end(): void {
-    this.#count = -1
+    this.#count = undefined
   }
 }
 
