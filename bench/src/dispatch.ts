@@ -1,5 +1,7 @@
 import { mkdirSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { createClient } from '@cyberun/api/client'
 import { lacksPrograms, startFleet, startPostgres, startServerProcess } from '@cyberun/testkit'
 import type { Row, Section } from './report.ts'
@@ -18,6 +20,7 @@ const CLIENTS = 16
 const PER_SECOND = 20
 const LINE_EVERY_MS = 250
 const CANCELS = 100
+const SYNCED_BYTES = 4096
 const TASKS_PER_SECOND = { SQLite: 300, PostgreSQL: 500 } as const
 type Engine = keyof typeof TASKS_PER_SECOND
 
@@ -37,6 +40,7 @@ export async function dispatchSection(directory: string, plan: { dispatch: Dispa
       `database others. To an agent: from the call to the agent's reading of the assignment, ${PER_SECOND} a second for ${seconds} s, each on disk`,
       `before it is answered. Through: ${tasks} runs of ${CLIENTS} clients, from the first call until the last completion is on disk.`,
       `Cancel: ${CANCELS} calls, from the call to the agent's answer, one after the other. To watchers: ${watchers} event streams of one run, ${lines} log lines, from the agent's writing to each watcher's reading.`,
+      `Disk: ${SYNCED_BYTES} B written and synced just before, as often and as long as runs are submitted: what no store can be quicker than.`,
     ].join('\n'),
     rows,
   }
@@ -63,6 +67,7 @@ async function onEngine(
   // The first calls find everything cold.
   await fleet.call('submitAll', { ...order, tasks: plan.tasks / 10, clients: CLIENTS })
 
+  const synced = await syncedWrites(join(directory, 'synced'), plan.seconds)
   const took = await fleet.call('submitEvenly', { ...order, perSecond: PER_SECOND, seconds: plan.seconds })
   const seconds = await fleet.call('submitAll', { ...order, tasks: plan.tasks, clients: CLIENTS })
   const watched = await fleet.call('watch', {
@@ -74,6 +79,8 @@ async function onEngine(
   const cancelled = await fleet.call('cancel', { ...order, times: CANCELS })
   const name = (what: string) => `${engine}: ${what}`
   return [
+    { measure: name('disk p50'), value: quantile(synced, 0.5), unit: 'ms' },
+    { measure: name('disk p99'), value: quantile(synced, 0.99), unit: 'ms' },
     { measure: name('submitted to an agent p50'), value: quantile(took, 0.5), unit: 'ms', target: { atMost: 5 } },
     { measure: name('submitted to an agent p99'), value: quantile(took, 0.99), unit: 'ms', target: { atMost: 25 } },
     {
@@ -91,6 +98,21 @@ async function onEngine(
     { measure: name('event to a watcher p50'), value: quantile(watched, 0.5), unit: 'ms' },
     { measure: name('event to a watcher p99'), value: quantile(watched, 0.99), unit: 'ms', target: { atMost: 200 } },
   ]
+}
+
+/** How long the disk itself takes for each of `PER_SECOND * seconds` small writes, in milliseconds. */
+async function syncedWrites(path: string, seconds: number): Promise<number[]> {
+  await using file = await open(path, 'w')
+  const block = Buffer.alloc(SYNCED_BYTES, 1)
+  const took: number[] = []
+  for (let at = 0; at < PER_SECOND * seconds; at++) {
+    const begun = performance.now()
+    await file.write(block)
+    await file.datasync()
+    took.push(performance.now() - begun)
+    await delay(1000 / PER_SECOND)
+  }
+  return took
 }
 
 /** Makes the workflow, a key for the agents and one for the clients. */
