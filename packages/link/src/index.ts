@@ -6,7 +6,6 @@ export { type ByteEnd, type RelayOptions, type RelayResult, relay } from './byte
 export type { ByteSocket } from './byte-socket.ts'
 export { type DialLinkOptions, dialLink } from './dial-link.ts'
 export { type DialWebsocketOptions, dialWebSocket } from './dial-websocket.ts'
-export { streamToDuplex } from './duplex.ts'
 export { encodeLine, type LineHandlers, lineEvents } from './lines.ts'
 export type { Greeting } from './link-connection.ts'
 export { type PumpEvents, PumpSocket } from './pump-socket.ts'

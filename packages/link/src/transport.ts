@@ -94,7 +94,8 @@ async function connectThroughProxy(proxy: URL, host: string, port: number, signa
       },
     })
     const answered = ({ statusCode }: IncomingMessage): void => {
-      if (statusCode === 200) resolve(socket)
+      // Any of the class means yes (RFC 9110, section 9.3.6).
+      if (statusCode !== undefined && statusCode >= 200 && statusCode < 300) resolve(socket)
       else reject(new DialError({ kind: 'proxy', status: statusCode ?? 0 }))
     }
     request.on('error', (error) => reject(networkError(error)))

@@ -4,19 +4,13 @@ import { createServer as createHttpsServer } from 'node:https'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import {
-  acceptLink,
-  type DialLinkOptions,
-  dialLink,
-  type Link,
-  type StreamHandler,
-  streamToDuplex,
-} from '@cyberun/link'
+import { acceptLink, type DialLinkOptions, dialLink, type Link, type StreamHandler } from '@cyberun/link'
 import type { CloseReason } from '@cyberun/protocol'
 import { afterEach, describe, expect, test } from 'vitest'
 import { makeLocalCertificate } from '../../src/certificate.ts'
 import { freePort } from '../../src/free-port.ts'
 import { lacksPrograms } from '../../src/programs.ts'
+import { streamToDuplex } from '../../src/stream-duplex.ts'
 
 /** Closes what a test opened, last first. */
 const closing: (() => void)[] = []
@@ -103,7 +97,7 @@ describe('a link comes up', () => {
     expect(link.stats.streams).toBe(0)
   })
 
-  test('through an HTTP proxy that asks for a password', async () => {
+  test.each([200, 204])('through an HTTP proxy that asks for a password and answers %i', async (status) => {
     const server = createHttpServer()
     void serveLinks(server)
     const port = await listen(server)
@@ -112,7 +106,7 @@ describe('a link comes up', () => {
     proxy.on('connect', (request, socket: Socket) => {
       asked.push(request.url, request.headers['proxy-authorization'])
       const upstream = connect(port, '127.0.0.1', () => {
-        socket.write('HTTP/1.1 200 Connection established\r\n\r\n')
+        socket.write(`HTTP/1.1 ${status} Connection established\r\n\r\n`)
         upstream.pipe(socket).pipe(upstream)
       })
       for (const end of [socket, upstream]) end.on('error', () => {})
