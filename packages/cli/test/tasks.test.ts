@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -48,7 +48,7 @@ async function uploadWorld(cuts: number[]) {
   const memory = createUploadMemory({ env: { HOME: home }, now: Date.now } as never, 'http://server')
   const send = async (onProgress: (sent: number) => void = () => {}, until = signal) =>
     uploadFile({ call } as unknown as Client, memory, await localFile(path), onProgress, until)
-  return { bytes, door, asked, send, [Symbol.asyncDispose]: () => door[Symbol.asyncDispose]() }
+  return { path, bytes, door, asked, send, [Symbol.asyncDispose]: () => door[Symbol.asyncDispose]() }
 }
 
 test('an upload that is cut goes on where it was', async () => {
@@ -74,6 +74,13 @@ test('an upload that one command began is finished by the next, and then forgott
   expect(world.door.bytes().equals(world.bytes)).toBe(true)
   await world.send()
   expect(world.asked, 'another upload of the same file is a new one').toHaveLength(2)
+})
+
+test('a file that becomes shorter while it is uploaded is an error at once', async () => {
+  await using world = await uploadWorld([])
+  const sent = world.send(() => truncateSync(world.path, 100_000))
+  await expect(sent).rejects.toThrow(/photo.png could not be uploaded: it became shorter: \d+ bytes of 3000000/)
+  expect(world.door.starts).toEqual([0])
 })
 
 test.each([

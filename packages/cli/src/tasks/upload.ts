@@ -37,7 +37,8 @@ export async function uploadFile(
       break
     } catch (error) {
       signal.throwIfAborted()
-      if (error instanceof UploadRefused || ++failures >= MOST_FAILURES) throw uploadError(file, error)
+      const isFinal = error instanceof UploadRefused || error instanceof UnreadFile
+      if (isFinal || ++failures >= MOST_FAILURES) throw uploadError(file, error)
       await delay(FIRST_PAUSE_MS * 2 ** (failures - 1), undefined, { signal })
       // When all of it is there, its answer was lost and not the file.
       const reached = (await probe(upload, signal).catch(() => undefined)) ?? offset
@@ -69,6 +70,9 @@ async function takeUp(
 /** The server has the connection and says no: trying again would say the same. */
 class UploadRefused extends Error {}
 
+/** The file cannot be read as it was when it was looked at. */
+class UnreadFile extends Error {}
+
 async function putFrom(
   upload: PresignedUpload,
   file: LocalFile,
@@ -87,20 +91,32 @@ async function putFrom(
     signal,
   })
   const answered = answerOf(request)
-  let sent = offset
-  async function* counted(bytes: AsyncIterable<Buffer>) {
-    for await (const piece of bytes) {
-      yield piece
-      sent += piece.length
-      onProgress(sent)
-    }
-  }
-  // An early answer ends the writing with an error of its own; the answer says more.
-  const written = pipeline(createReadStream(file.path, { start: offset }), counted, request).catch(() => {})
-  const { status, text } = await answered
-  await written
+  const [answer, written] = await Promise.allSettled([answered, pipeline(bytesOf(file, offset, onProgress), request)])
+  if (written.status === 'rejected' && written.reason instanceof UnreadFile) throw written.reason
+  // Any other error of the writing comes from the connection, or an early answer: what was answered says more.
+  if (answer.status === 'rejected') throw answer.reason
+  const { status, text } = answer.value
   if (status === 200) return
   throw status < 500 && status !== 409 ? new UploadRefused(text) : new Error(text)
+}
+
+/** The file's bytes from `offset` on, to the end that it had when it was looked at. Throws `UnreadFile`. */
+async function* bytesOf(file: LocalFile, offset: number, onProgress: (bytes: number) => void): AsyncGenerator<Buffer> {
+  let sent = offset
+  if (file.size > 0) {
+    const read = createReadStream(file.path, { start: offset, end: file.size - 1 })
+    try {
+      for await (const piece of read as AsyncIterable<Buffer>) {
+        yield piece
+        sent += piece.length
+        onProgress(sent)
+      }
+    } catch (cause) {
+      const { code, message } = cause as NodeJS.ErrnoException
+      throw new UnreadFile(`it cannot be read: ${code ?? message}`, { cause })
+    }
+  }
+  if (sent < file.size) throw new UnreadFile(`it became shorter: ${sent} bytes of ${file.size} were there`)
 }
 
 /** How many bytes of the file the server has; undefined when it does not take this upload any more. */
