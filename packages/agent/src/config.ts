@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { homedir, hostname } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -120,7 +121,7 @@ export function parseAgentConfig(settings: unknown, env: Env, file?: string): Ag
       labels: data.agent_labels,
       tunnelPorts: data.tunnel_ports,
       terminal: data.terminal,
-      ca: data.ca_file === undefined ? undefined : readText('ca_file', resolve(base, data.ca_file)),
+      ca: data.ca_file === undefined ? undefined : readCertificates(resolve(base, data.ca_file)),
       proxy: chooseProxy(data.proxy, gatewayUrl, env),
       stateDir: data.state_dir === undefined ? defaultStateDir(env) : resolve(base, data.state_dir),
       tools: TOOL_SETTINGS.strip().parse(data),
@@ -229,6 +230,25 @@ function readText(what: string, file: string): string {
     const why = code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'this user may not read it' : code
     throw new AgentConfigError(`${what}: cannot read ${file}: ${why}`, { cause })
   }
+}
+
+/** The certificates of `ca_file`. Each is looked at, as TLS leaves out without a word what is none. */
+function readCertificates(file: string): string {
+  const text = readText('ca_file', file)
+  const found = text.match(/-----BEGIN ([A-Z0-9]+ )?CERTIFICATE-----.*?-----END \1CERTIFICATE-----/gs) ?? []
+  if (found.length === 0) {
+    throw new AgentConfigError(
+      `ca_file: ${file} holds no certificate in PEM; "openssl x509 -inform der" makes it of a binary one`,
+    )
+  }
+  for (const [at, certificate] of found.entries()) {
+    try {
+      new X509Certificate(certificate)
+    } catch (cause) {
+      throw new AgentConfigError(`ca_file: certificate ${at + 1} in ${file} cannot be read: it is damaged`, { cause })
+    }
+  }
+  return text
 }
 
 /** `CYBERUN_AGENT_ID`, `CYBERUN_AGENT_KEY`, `CYBERUN_AGENT_TUNNEL_PORTS`, `CYBERUN_AGENT_LOGGER_LEVEL`, … */

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { getCACertificates } from 'node:tls'
 import { formatKey } from '@cyberun/protocol'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parse as parseYaml } from 'yaml'
@@ -9,6 +10,8 @@ import { AgentConfigError, defaultAgentId, loadAgentConfig, parseAgentConfig } f
 import { agentConfigTemplate, systemdUnit } from '../src/template.ts'
 
 const KEY = formatKey('ak', randomBytes(32))
+/** Any certificate. */
+const [authority = ''] = getCACertificates('bundled')
 const MINIMAL = { gateway_url: 'wss://edge.example.org', agent_key: KEY }
 
 let dir: string
@@ -46,7 +49,7 @@ describe('settings', () => {
 
   test('the file is read, the environment stands above it, files in it are beside it', async () => {
     await writeFile(join(dir, 'agent.key'), `${KEY}\n`)
-    await writeFile(join(dir, 'ca.pem'), 'PEM')
+    await writeFile(join(dir, 'ca.pem'), authority)
     await writeFile(
       file,
       'gateway_url: wss://edge.example.org\nagent_key_file: agent.key\nca_file: ca.pem\nagent_labels: [rack-3]\n' +
@@ -63,7 +66,7 @@ describe('settings', () => {
     expect(config).toMatchObject({
       agentId: 'from-env',
       agentKey: KEY,
-      ca: 'PEM',
+      ca: authority,
       labels: ['rack-3'],
       tunnelPorts: [
         { first: 8188, last: 8188 },
@@ -102,6 +105,18 @@ describe('settings', () => {
   test.each(wrong)('%s is one clear error', (_what, settings, message) => {
     expect(() => parseAgentConfig(settings, {})).toThrow(AgentConfigError)
     expect(() => parseAgentConfig(settings, {})).toThrow(message)
+  })
+
+  test.each([
+    ['', /holds no certificate in PEM/],
+    ['\u0030\u0082binary', /holds no certificate in PEM/],
+    [`${authority}\n${authority.replace(/MII/, 'MIA')}`, /certificate 2 in .* cannot be read/],
+  ])('a ca_file without certificates is one clear error, %#', async (text, message) => {
+    const path = join(dir, 'ca.pem')
+    await writeFile(path, text)
+    expect(() => parseAgentConfig({ ...MINIMAL, ca_file: path }, {})).toThrow(message)
+    await writeFile(path, `# the authority of the house\r\n${authority.replaceAll('\n', '\r\n')}\r\n${authority}`)
+    expect(parseAgentConfig({ ...MINIMAL, ca_file: path }, {}).ca).toContain(authority)
   })
 
   test('an error never repeats a key', () => {
