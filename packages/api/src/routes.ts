@@ -93,6 +93,7 @@ export const routes = {
     params: account.MemberParams,
     body: account.MemberBody,
     answer: IdAnswer,
+    errors: ['conflict'],
   },
   'DELETE /members/{userId}': {
     tag: 'teams',
@@ -100,6 +101,7 @@ export const routes = {
     callers: USER_OR_DEVICE,
     role: 'viewer',
     params: account.MemberParams,
+    errors: ['conflict'],
   },
   'GET /invitations': {
     tag: 'teams',
@@ -183,7 +185,7 @@ export const routes = {
     summary: 'Ask for a code that a signed-in user confirms.',
     callers: 'anyone',
     answer: credentials.PairStartAnswer,
-    errors: ['rate_limited'],
+    errors: ['rate_limited', 'unavailable'],
   },
   'POST /desktop/pair/poll': {
     tag: 'devices',

@@ -81,3 +81,12 @@ test('every parameter in a path has a schema, and no other', () => {
     expect(Object.keys(spec.params?.shape ?? {})).toEqual(named)
   }
 })
+
+test('the first user of an installation, whose host has no dot, can be invited', () => {
+  const { body } = routes['POST /invitations']
+  const takes = (email_address: string) => body.safeParse({ email_address, invitation_role: 'member' }).success
+  expect(['admin@localhost', 'ada@example.org'].map(takes)).toEqual([true, true])
+  expect(['admin', 'admin@', '@localhost', 'a b@localhost', 'a@b@c', 'a@-b', 'a@b.'].map(takes)).toEqual(
+    Array(7).fill(false),
+  )
+})

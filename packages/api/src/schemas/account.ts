@@ -9,7 +9,8 @@ export type Role = (typeof ROLES)[number]
 export const RoleSchema = z.enum(ROLES)
 const GivenRole = z.enum(['admin', 'member', 'viewer'])
 
-const EmailAddress = z.email().max(254)
+/** As browsers take them: a host name without a dot too, as that of the first user, `admin@localhost`. */
+const EmailAddress = z.email({ pattern: z.regexes.html5Email }).max(254)
 const NewPassword = z.string().min(8).max(128)
 const OpaqueToken = z.string().min(1).max(512)
 

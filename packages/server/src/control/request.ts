@@ -111,7 +111,8 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
 /**
  * The value of a JSON body; of an empty one `{}`, so that a missing field is named and a call whose fields all have
  * defaults needs no body. Refuses what would come back to bite later: bytes that are not UTF-8, half surrogate pairs,
- * NUL (PostgreSQL cannot store it), deep nesting, `__proto__` (objects lose it without a word).
+ * NUL (PostgreSQL cannot store it), deep nesting, `__proto__` (objects lose it without a word), numbers beyond every float
+ * (they would be stored as null).
  */
 export function parseJson(bytes: Uint8Array): unknown {
   if (bytes.length === 0) return {}
@@ -128,6 +129,9 @@ export function parseJson(bytes: Uint8Array): unknown {
 
 function refuseOddities(value: unknown, depth: number): void {
   if (typeof value === 'string') refuseOddText(value)
+  if (value === Number.POSITIVE_INFINITY || value === Number.NEGATIVE_INFINITY) {
+    throw invalidRequest([{ path: 'body', message: 'holds a number that is too large' }])
+  }
   if (typeof value !== 'object' || value === null) return
   if (depth === MAX_DEPTH)
     throw invalidRequest([{ path: 'body', message: `is nested deeper than ${MAX_DEPTH} levels` }])

@@ -1,10 +1,13 @@
-import { ApiError } from '@cyberun/api'
+import { ApiError, type Role } from '@cyberun/api'
 import type { Log } from '@cyberun/link/log'
 import { uuidv7 } from 'uuidv7'
 import type { Bus } from '../bus.ts'
+import { atLeast } from '../model/roles.ts'
 import { appendAudit } from '../store/audit.ts'
 import type { Sql } from '../store/handle.ts'
 import type { Store } from '../store/store.ts'
+import { lockRole } from '../store/teams.ts'
+import type { Actor } from './identity.ts'
 
 /** What every part of identity works with. */
 export interface Context {
@@ -26,6 +29,17 @@ export interface Deed {
 
 export async function audit(sql: Sql, now: number, { userId, detail = {}, ...deed }: Deed): Promise<void> {
   await appendAudit(sql, { ...deed, id: uuidv7(), at: now, actor: `user:${userId}`, detail })
+}
+
+/**
+ * The role of whoever does this, as it is now, held still until the transaction ends: the one that let the call in may have
+ * been taken away since. Throws when it is not enough any more.
+ */
+export async function actingRole(sql: Sql, { teamId, userId }: Actor, least: Role): Promise<Role> {
+  const role = await lockRole(sql, teamId, userId)
+  if (role === undefined) throw new ApiError('not_found', 'There is no such team, or you are not in it.')
+  if (atLeast(role, least)) return role
+  throw new ApiError('forbidden', `This needs the role ${least} in the team; yours is ${role}.`)
 }
 
 /** After the commit: everything live that was made with these credentials ends. */

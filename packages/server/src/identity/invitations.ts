@@ -12,7 +12,7 @@ import {
 } from '../store/invitations.ts'
 import { insertMember, isMemberByEmail } from '../store/teams.ts'
 import { findUser } from '../store/users.ts'
-import { audit, type Context, notFound } from './context.ts'
+import { actingRole, audit, type Context, notFound } from './context.ts'
 import type { Actor, Invitation, Listed } from './identity.ts'
 import { type AttemptLimiter, addressKey } from './limits.ts'
 import { hashSecret, newSecret } from './secrets.ts'
@@ -34,11 +34,12 @@ export class Invitations {
   }
 
   async create(
-    { userId, teamId }: Actor,
+    actor: Actor,
     emailAddress: string,
     invitationRole: GivenRole,
   ): Promise<{ id: string; invitationToken: string }> {
     const { store, now } = this.#context
+    const { userId, teamId } = actor
     const email = normalizeEmail(emailAddress)
     const invitationToken = newSecret()
     const at = now()
@@ -51,6 +52,7 @@ export class Invitations {
       expiresAt: at + INVITATION_MS,
     }
     await store.transaction(async (sql) => {
+      await actingRole(sql, actor, 'admin')
       if (await isMemberByEmail(sql, teamId, email)) throw alreadyMember()
       await putInvitation(sql, teamId, hashSecret(invitationToken), invitation)
       const detail = { role: invitationRole }

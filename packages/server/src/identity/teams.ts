@@ -17,7 +17,7 @@ import {
   roleOf,
   setRole,
 } from '../store/teams.ts'
-import { audit, type Context, notFound, publishEnded } from './context.ts'
+import { actingRole, audit, type Context, notFound, publishEnded } from './context.ts'
 import type { Actor, Listed, Member, TeamMembership } from './identity.ts'
 
 /** Teams and who is in them. */
@@ -84,6 +84,7 @@ export class Teams {
     const { store, bus, now } = this.#context
     const { teamId } = actor
     const before = await store.transaction(async (sql) => {
+      await actingRole(sql, actor, 'admin')
       const current = await lockRole(sql, teamId, userId)
       if (current === undefined) throw notFound('member')
       if (current === 'owner') throw ownerStays()
@@ -99,9 +100,10 @@ export class Teams {
     const { store, bus, now } = this.#context
     const { teamId } = actor
     const revoked = await store.transaction(async (sql) => {
+      const actorRole = await actingRole(sql, actor, 'viewer')
       const role = await lockRole(sql, teamId, userId)
       if (role === undefined) throw notFound('member')
-      const removal = removalOf(actor, { userId, role })
+      const removal = removalOf({ userId: actor.userId, role: actorRole }, { userId, role })
       if (removal === 'forbidden') throw new ApiError('forbidden', 'Only an admin or the owner can remove others.')
       if (removal === 'is_owner') throw ownerStays()
       await deleteMember(sql, teamId, userId)

@@ -19,6 +19,12 @@ test('it holds every call of the table and no other', () => {
   expect(described.sort()).toEqual(Object.keys(routes).sort())
 })
 
+test('what is answered when the owner is to leave is in it', () => {
+  const member = document.paths?.['/members/{userId}']
+  for (const method of ['put', 'delete'] as const)
+    expect(Object.keys(member?.[method]?.responses ?? {})).toContain('409')
+})
+
 test('operation ids are unique', () => {
   const ids = Object.values(document.paths ?? {}).flatMap((methods) => Object.values(methods).map((o) => o.operationId))
   expect(new Set(ids).size).toBe(ids.length)

@@ -37,6 +37,8 @@ test.each([
   ['half a surrogate pair', '{"a": "\\ud83d"}', 'half a surrogate pair'],
   ['half a pair in a key', '{"\\udc00": 1}', 'half a surrogate pair'],
   ['NUL', '{"a": {"b": ["\\u0000"]}}', 'NUL'],
+  ['a number that would be kept as null', '{"a": [1e999]}', 'a number that is too large'],
+  ['one below every float', '-1e999', 'a number that is too large'],
   ['33 levels', '['.repeat(33) + ']'.repeat(33), 'deeper than 32'],
   ['all the nesting that fits', '['.repeat(MAX_BODY_BYTES / 2) + ']'.repeat(MAX_BODY_BYTES / 2), 'deeper than 32'],
   ['objects nested as deep as fits', `${'{"a":'.repeat(9_000)}1${'}'.repeat(9_000)}`, 'deeper than 32'],

@@ -194,6 +194,22 @@ onBothEngines('teams', ({ emptyStore }) => {
     expect((await identity.listMembers(owner, PAGE)).rows.map((row) => row.role)).toEqual(['owner', 'admin'])
   })
 
+  test('are changed by those alone who may now: the role by which a call was let in may have gone since', async () => {
+    const { identity, team, person } = await identityWorld(await emptyStore())
+    const { owner, admin, member } = await team('one')
+    const { emailAddress } = await person('friend')
+    await identity.updateMember(owner, admin.userId, 'viewer')
+    expect(await refusalCode(identity.updateMember(admin, admin.userId, 'admin'))).toBe('forbidden')
+    expect(await refusalCode(identity.removeMember(admin, member.userId))).toBe('forbidden')
+    expect(await refusalCode(identity.createInvitation(admin, emailAddress, 'admin'))).toBe('forbidden')
+    expect(await identity.roleIn(admin.userId, owner.teamId)).toBe('viewer')
+
+    const { emailAddress: own } = await identity.me(admin.userId)
+    await identity.removeMember(owner, admin.userId)
+    expect(await refusalCode(identity.createInvitation(admin, own, 'admin'))).toBe('not_found')
+    expect(await refusalCode(identity.removeMember(admin, member.userId))).toBe('not_found')
+  })
+
   test('tell when somebody loses the role that let them work', async () => {
     const { identity, said, team } = await identityWorld(await emptyStore())
     const { owner, member } = await team('one')
