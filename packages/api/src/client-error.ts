@@ -53,12 +53,12 @@ export function mayMend({ code, status = 0 }: ClientError): boolean {
 
 /** What happened to a call that got no whole answer, in words for the person who made it. */
 export function transportError(url: URL, error: unknown): ClientError {
-  const { name, cause } = error instanceof Error ? error : new Error(String(error))
+  const { name, cause = error } = error instanceof Error ? error : new Error(String(error))
   if (name === 'TimeoutError')
     return new ClientError('timeout', `${url.origin} did not answer in time.`, { cause: error })
   if (name === 'AbortError') return new ClientError('aborted', 'The call was cancelled.', { cause: error })
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined
-  return new ClientError('unreachable', `${url.origin} cannot be reached: ${reason(code, error)}`, { cause: error })
+  return new ClientError('unreachable', `${url.origin} cannot be reached: ${reason(code, cause)}`, { cause: error })
 }
 
 const REASONS: Readonly<Record<string, string>> = {

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { CommanderError } from 'commander'
 import type { Context } from './context.ts'
 import { CliError } from './errors.ts'
@@ -21,7 +22,12 @@ export async function main(process: ProcessLike): Promise<number> {
     unread: unread.signal,
     now: Date.now,
   }
-  context.stdout.on('error', () => unread.abort())
+  let unwritten: NodeJS.ErrnoException | undefined
+  context.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    // A reader may go when it has seen enough; anything else, a full disk say, loses what was asked for.
+    if (error.code !== 'EPIPE') unwritten ??= error
+    unread.abort()
+  })
   context.stderr.on('error', () => {}) // whoever read it has gone
   let exit: ExitName | number = 'ok'
   const program = createProgram(context, (ended) => {
@@ -32,6 +38,9 @@ export async function main(process: ProcessLike): Promise<number> {
   } catch (error) {
     exit = await endBy(context, error)
   }
+  // What failed to be written is told of a moment later.
+  await setImmediate()
+  if (unwritten) exit = await endBy(context, outputError(unwritten))
   return typeof exit === 'number' ? exit : EXIT_CODES[exit][0]
 }
 
@@ -42,6 +51,11 @@ async function endBy(context: Context, error: unknown): Promise<ExitName> {
   // Brings the API's client with it, which help need not wait for.
   const { reportFailure } = await import('./failure.ts')
   return reportFailure(context, error instanceof CommanderError ? usageError(error) : error)
+}
+
+function outputError(cause: NodeJS.ErrnoException): CliError {
+  const message = `what this command prints could not all be written: ${cause.code ?? cause.message}`
+  return new CliError('failed', 'output_failed', message, { cause })
 }
 
 function usageError(error: CommanderError): CliError {

@@ -1,6 +1,8 @@
-import { readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { EXIT_CODES } from '../src/exit-codes.ts'
+import { BINARY } from './support/binary.ts'
 import { run } from './support/run.ts'
 
 test.each([
@@ -38,6 +40,17 @@ test.each([[['--help']], [['help']], [['-h']]])('%j prints help, exit 0', async 
     expect(stdout).toContain(`  ${name} `)
   }
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+})
+
+test.skipIf(!existsSync('/dev/full'))('what cannot be written, as on a full disk, is an error', () => {
+  const full = openSync('/dev/full', 'w')
+  const { status, stderr } = spawnSync(process.execPath, [BINARY, 'help', 'exit-codes'], {
+    stdio: ['ignore', full, 'pipe'],
+    encoding: 'utf8',
+  })
+  closeSync(full)
+  expect(stderr).toBe('error: what this command prints could not all be written: ENOSPC\n')
+  expect(status).toBe(1)
 })
 
 test('help names a command as it is typed', async () => {
