@@ -77,7 +77,7 @@ export interface AgentConfig {
   readonly tunnelPorts: PortRules
   /** Whether the team may open shells here, as whom, and which. */
   readonly terminal: TerminalSettings
-  /** PEM text of the private authority to trust instead of the system's. */
+  /** PEM text of the private authority to trust besides the usual ones. */
   readonly ca: string | undefined
   readonly proxy: URL | undefined
   readonly stateDir: string

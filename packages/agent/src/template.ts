@@ -45,7 +45,7 @@ ${key}
 # A fractal for a first try, without GPU or model:
 # demo: true
 
-# A private certificate authority to trust instead of the system's, as a PEM file.
+# A private certificate authority to trust besides the usual ones, as a PEM file.
 # ca_file: /etc/cyberun/ca.pem
 
 # An HTTP proxy to dial through, or none. Default: HTTPS_PROXY and NO_PROXY of the environment.

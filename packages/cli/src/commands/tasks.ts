@@ -22,6 +22,7 @@ export async function listTasks(context: Context, { status, limit }: ListTasksOp
   const query = { per_page: limit, ...(status !== undefined && { status }) }
   const { task_list, page_meta } = await client.call('GET /r/tasks', { query })
   printResult(context, { task_list, page_meta }, () => {
+    if (task_list.length === 0 && status !== undefined) return `No task is ${status}.\n`
     if (task_list.length === 0) return 'No tasks. Submit one: cyberun run demo-fractal\n'
     const anyWaits = task_list.some((task) => task.waiting_reason !== null)
     const rows = task_list.map((task) => [

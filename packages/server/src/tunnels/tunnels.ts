@@ -294,6 +294,9 @@ export class Tunnels implements TunnelIndex {
   async #requireAgent(teamId: string, agentId: string): Promise<void> {
     if (this.#options.agents.get(teamId, agentId) !== undefined) return
     if (await agentExists(this.#options.store, teamId, agentId)) return
-    throw new ApiError('not_found', 'There is no such agent in this team.')
+    throw new ApiError(
+      'not_found',
+      'There is no such agent in this team; "cyberun agents" lists them, as does GET /agents.',
+    )
   }
 }

@@ -170,5 +170,8 @@ function withoutUndefined<T extends object>(changed: T): { [K in keyof T]?: Excl
 }
 
 function noSuchWorkflow(): ApiError {
-  return new ApiError('not_found', 'There is no such workflow, or no such version of it, in this team.')
+  return new ApiError(
+    'not_found',
+    'There is no such workflow, or no such version of it, in this team; "cyberun workflows" lists them, as does GET /workflows.',
+  )
 }
