@@ -6,9 +6,14 @@ import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { parseS3Url } from './files/s3-place.ts'
 
-/** An empty variable is no number, although `Number('')` is 0: as a port that would be any port. */
-const number = (schema: z.ZodCoercedNumber) => z.preprocess((value) => (value === '' ? Number.NaN : value), schema)
+/** What is empty or no number is none, although `Number('')` and `Number(null)` are 0: as a port that would be any port. */
+const number = (schema: z.ZodCoercedNumber) => z.preprocess((value) => (isNumeric(value) ? value : Number.NaN), schema)
+const isNumeric = (value: unknown) => typeof value === 'number' || (typeof value === 'string' && value.trim() !== '')
 const port = number(z.coerce.number().int().min(0).max(65_535))
+/** An empty one would listen on every address, and one that no URL can hold has no address to tell. */
+const host = z.string().refine((text) => URL.canParse(`http://${text.includes(':') ? `[${text}]` : text}`), {
+  error: 'expected an address or a name of this machine, such as 127.0.0.1',
+})
 const optionalFile = z
   .string()
   .min(1)
@@ -68,11 +73,11 @@ const wholeFrom = (least: number) => number(z.coerce.number().int().min(least))
 const SETTINGS = z.strictObject({
   data: z.strictObject({ dir: z.string().min(1).default('.cyberun') }).prefault({}),
   control: z
-    .strictObject({ host: z.string().default('127.0.0.1'), port: port.default(8787), public_url: publicUrl })
+    .strictObject({ host: host.default('127.0.0.1'), port: port.default(8787), public_url: publicUrl })
     .prefault({}),
   edge: z
     .strictObject({
-      host: z.string().default('127.0.0.1'),
+      host: host.default('127.0.0.1'),
       port: port.default(8788),
       public_url: publicUrl,
       tunnel_domain: z
@@ -104,7 +109,7 @@ const SETTINGS = z.strictObject({
       output_retention_hours: wholeFrom(1).default(7 * 24),
     })
     .prefault({}),
-  metrics: z.strictObject({ host: z.string().default('127.0.0.1'), port: port.default(8789) }).prefault({}),
+  metrics: z.strictObject({ host: host.default('127.0.0.1'), port: port.default(8789) }).prefault({}),
   logger: z
     .strictObject({
       level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
@@ -170,10 +175,16 @@ function readSettingsFile(file: string): Record<string, Record<string, unknown>>
   }
   for (const [section, body] of Object.entries(parsed)) {
     if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-      throw new ConfigError(`${file}: ${section}: expected keys below it, got ${JSON.stringify(body)}`)
+      throw new ConfigError(`${file}: ${section}: expected keys below it, got ${kindOf(body)}`)
     }
   }
   return parsed as Record<string, Record<string, unknown>>
+}
+
+/** Not the value: that of a setting in the wrong place may be a URL with a password. */
+function kindOf(value: unknown): string {
+  if (value === null) return 'nothing'
+  return Array.isArray(value) ? 'a list' : `a ${typeof value}`
 }
 
 function settingOf(name: string): [section: string, key: string] {

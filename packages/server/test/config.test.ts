@@ -60,10 +60,39 @@ test.each([
     /edge\.prot: there is no such setting; did you mean port\?/,
   ],
   ['a list for a file', { CYBERUN_CONFIG: yamlFile('- a\n') }, /expected sections/],
-  ['a scalar for a section', { CYBERUN_CONFIG: yamlFile('edge: 5\n') }, /edge: expected keys below it, got 5/],
+  ['a scalar for a section', { CYBERUN_CONFIG: yamlFile('edge: 5\n') }, /edge: expected keys below it, got a number/],
   ['broken YAML', { CYBERUN_CONFIG: yamlFile('edge: [\n') }, /cannot be read as YAML/],
 ])('refuses %s and says where', (_, env, message) => {
   expect(() => loadConfig(env)).toThrow(message)
+})
+
+test.each(['control', 'edge', 'metrics'])(
+  'a host of %s that no URL can hold, or that means every address, is refused',
+  (section) => {
+    for (const host of ['', ' ', '::1%lo', '[::1]', 'a b']) {
+      expect(() => loadConfig({ [`CYBERUN_${section.toUpperCase()}_HOST`]: host })).toThrow(
+        `${section}.host: expected an`,
+      )
+    }
+  },
+)
+
+test.each(['', ' false', ' []', ' " "'])('a port of%j is refused: it would be any free one', (port) => {
+  const settings = `edge:\n  port:${port}\n`
+  expect(() => loadConfig({ CYBERUN_CONFIG: yamlFile(settings) })).toThrow(/edge\.port: /)
+})
+
+test('hosts are addresses and names', () => {
+  for (const host of ['::', '::1', '0.0.0.0', 'localhost', 'gpu-1.local']) {
+    expect(parseConfig({ edge: { host } }).edge.host).toBe(host)
+  }
+})
+
+test('a secret in place of a section is not shown', () => {
+  const text = 'database: postgres://u:hunter2@h/db\n'
+  const loading = () => loadConfig({ CYBERUN_CONFIG: yamlFile(text) })
+  expect(loading).toThrow(/database: expected keys below it, got a string/)
+  expect(loading).not.toThrow(/hunter2/)
 })
 
 test('variables of the command line and of agents are not settings', () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { createLog } from '@cyberun/link/log'
+import { freePort } from '@cyberun/testkit'
 import { until } from '@cyberun/testkit/until'
 import { expect, onTestFinished, test } from 'vitest'
 import { parseConfig } from '../src/config.ts'
@@ -47,6 +48,19 @@ test('a part that cannot write its last does not keep the server running', async
   expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ msg: 'server.stop_failed' }])
   // The last part to stop was the store, which has let go of its directory.
   await (await openStore({ dataDir: dir, log })).close()
+})
+
+test('a start that fails once the edge listens leaves no listener behind', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'cyberun-stopping-'))
+  onTestFinished(() => rm(dir, { recursive: true, force: true }))
+  const log = createLog({ level: 'silent', format: 'json', write() {} })
+  const anyPort = { port: 0 }
+  const port = await freePort()
+  const config = parseConfig({ data: { dir }, control: anyPort, edge: { port }, metrics: anyPort })
+  // The settings let no such thing through: it stands for whatever goes wrong behind the listener.
+  const edge = { ...config.edge, public_url: 'no URL' }
+  await expect(startServer({ ...config, edge }, { version: '0.1.0', log })).rejects.toThrow('Invalid URL')
+  await (await startServer(config, { version: '0.1.0', log })).stop(AbortSignal.abort())
 })
 
 /** From here on nothing can be written about a tunnel. */

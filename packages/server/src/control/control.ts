@@ -76,13 +76,14 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   // Known once the port is; no call is answered before.
   let url = options.publicUrl ?? ''
   const liveCalls = new LiveCalls(options.bus)
-  const app = buildApp({ ...options, liveCalls }, () => url)
+  const fail = failInto(log, options.now)
+  const app = buildApp({ ...options, liveCalls, fail }, () => url)
   const answer = getRequestListener(app.fetch as never, {
     overrideGlobalObjects: false,
     errorHandler: (error) =>
       error instanceof RequestError
         ? renderError(invalidRequest([{ path: 'target', message: 'is not a path' }]))
-        : fail(log, 'without an id', error),
+        : fail('without an id', error),
   })
   const checkHeaders = createHeaderCheck(ownNames(options))
   const begin = (incoming: IncomingMessage, outgoing: ServerResponse): ApiError | undefined => {
@@ -151,6 +152,7 @@ const LOOPBACK_OF: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', 
 
 interface AppParts extends ControlOptions {
   liveCalls: LiveCalls
+  fail: Fail
 }
 
 /** Every route of the table, then what is not in it. */
@@ -175,7 +177,7 @@ function buildApp(options: AppParts, url: () => string): Hono<Env> {
   app.get('/readyz', () => readinessAnswer(options.readiness))
   for (const [path, methods] of methodsByPath) app.all(honoPath(path), (c) => refuseMethod(c.req.method, methods))
   app.notFound(() => renderError(new ApiError('not_found', `There is no such address. ${BASE}/docs lists every call.`)))
-  app.onError((error, c) => fail(options.log, requestIdOf(c), error))
+  app.onError((error, c) => options.fail(requestIdOf(c), error))
   return app
 }
 
@@ -219,7 +221,7 @@ async function serveCall(
     // With nobody left to answer, whatever stopped the call is no failure.
     response = end.isHungUp
       ? renderError(new ApiError('timeout', 'The caller hung up.'))
-      : fail(options.log, requestId, error)
+      : options.fail(requestId, error)
   }
   const tookMs = options.now() - startedAt
   const status = response === RESPONSE_ALREADY_SENT ? outgoing.statusCode : response.status
@@ -294,11 +296,23 @@ function requestIdOf(c: CallContext): string {
   return String(c.env.outgoing.getHeader('x-request-id'))
 }
 
-/** The answer for whatever was thrown; what is our own fault goes to the log with its story. */
-function fail(log: Log, requestId: string, error: unknown): Response {
-  const shown = toApiError(error, requestId)
-  if (shown.code === 'internal') log.error({ request_id: requestId, error: shown.cause ?? shown }, 'api.failed')
-  return renderError(shown)
+/** Of the many calls that are refused while the store cannot be used, one is logged so often. */
+const UNAVAILABLE_EVERY_MS = 10_000
+
+type Fail = (requestId: string, error: unknown) => Response
+
+/** Makes the answer for whatever was thrown; what callers are not told of its story goes to the log. */
+function failInto(log: Log, now: () => number): Fail {
+  let toldAt = Number.NEGATIVE_INFINITY
+  return (requestId, error) => {
+    const shown = toApiError(error, requestId)
+    if (shown.code === 'internal') log.error({ request_id: requestId, error: shown.cause ?? shown }, 'api.failed')
+    if (shown.code === 'unavailable' && shown.cause !== undefined && now() - toldAt >= UNAVAILABLE_EVERY_MS) {
+      toldAt = now()
+      log.warn({ request_id: requestId, error: shown.cause }, 'api.unavailable')
+    }
+    return renderError(shown)
+  }
 }
 
 function refuseMethod(method: string, allowed: readonly string[]): Response {

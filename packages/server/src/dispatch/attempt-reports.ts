@@ -114,7 +114,10 @@ export class AttemptReports {
           if (!this.#isStopped) onFault(error)
           return
         }
-        log.warn({ task_id: attempt.taskId, agent_id: attempt.agentId, wait_ms: waitMs }, 'attempt.store_waits')
+        log.warn(
+          { error: error.cause, task_id: attempt.taskId, agent_id: attempt.agentId, wait_ms: waitMs },
+          'attempt.store_waits',
+        )
         await this.#pause(waitMs)
       }
     }

@@ -27,9 +27,9 @@ const SQLITE_UNAVAILABLE = new Set([5, 6, 8, 10, 13, 14])
 
 /**
  * SQLSTATE classes: connection, insufficient resources, operator intervention, system error; or a socket's error.
- * 25P03 is our own limit on an idle transaction.
+ * 25P03 is our own limit on an idle transaction; 25006 is a database that is read-only now, as a standby and a full one are.
  */
-const POSTGRES_UNAVAILABLE = /^(08|53|57|58)|^25P03$|^E[A-Z]+$/
+const POSTGRES_UNAVAILABLE = /^(08|53|57|58)|^25(P03|006)$|^E[A-Z]+$/
 
 /** Serialization failure, deadlock, and a row that another transaction made first: run again, it is there to be found. */
 const POSTGRES_AGAIN = /^(40001|40P01|23505)$/

@@ -1,3 +1,4 @@
+import { ApiError } from '@cyberun/api'
 import { type Kysely, sql } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
 import { exposedRuns } from './migration-exposed-runs.ts'
@@ -39,7 +40,9 @@ export async function migrate(db: Kysely<unknown>): Promise<void> {
   })
   const { error } = await migrator.migrateToLatest()
   if (error === undefined) return
-  const reason = error instanceof Error ? error.message : String(error)
+  // What cannot be used now says why in its cause: that the disk is full, say.
+  const told = error instanceof ApiError && error.cause instanceof Error ? error.cause : error
+  const reason = told instanceof Error ? told.message : String(told)
   throw new StoreOpenError(`the database schema could not be updated, and is as it was: ${reason}`, { cause: error })
 }
 

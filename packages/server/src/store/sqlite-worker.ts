@@ -15,6 +15,9 @@ if (port === null) throw new Error('sqlite-worker.ts runs as a worker thread')
 
 const { dir, pid } = workerData as SqliteWorkerData
 
+/** SQLITE_CORRUPT and SQLITE_NOTADB. */
+const DAMAGED: ReadonlySet<number> = new Set([11, 26])
+
 try {
   makeFolder(dir, 0o700)
   const lock = lockDirectory(dir, pid)
@@ -46,7 +49,9 @@ function openDatabase(path: string): DatabaseSync {
     db.exec('pragma synchronous = full')
     return db
   } catch (cause) {
-    throw new Error(`${path} cannot be opened: ${(cause as Error).message}; restore it from a backup`, { cause })
+    const { message, errcode } = cause as SqliteFault
+    const advice = DAMAGED.has(errcode ?? 0) ? '; restore it from a backup' : ''
+    throw new Error(`${path} cannot be opened: ${message}${advice}`, { cause })
   }
 }
 

@@ -86,6 +86,25 @@ describe('answers', () => {
     expect(control.lines.join('')).toMatch(/"level":"error".*does not match its schema: agent_status.*api\.failed/)
   })
 
+  test('what the store cannot do now is a 503 without its story, which stands in the log once', async () => {
+    const cause = new Error('database or disk is full')
+    await using control = await controlWith({
+      agents: {
+        list: () => {
+          throw new ApiError('unavailable', 'Try again in a moment.', { cause })
+        },
+        get: () => undefined,
+      },
+    })
+    for (let calls = 0; calls < 3; calls++) {
+      const response = await call(control, '/api/v1/agents')
+      expect(response.status).toBe(503)
+      expect(await response.text()).not.toContain('disk')
+    }
+    const told = control.lines.filter((line) => line.includes('api.unavailable'))
+    expect(told).toEqual([expect.stringMatching(/"level":"warn".*made-here-1.*database or disk is full/)])
+  })
+
   test('what a part throws unexpectedly is a 500 without its story', async () => {
     await using control = await controlWith({
       agents: {

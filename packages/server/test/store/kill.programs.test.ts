@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { ApiError } from '@cyberun/api'
 import { lacksPrograms, type Postgres, startPostgres } from '@cyberun/testkit'
+import { until } from '@cyberun/testkit/until'
 import { sql as raw } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { appendAudit } from '../../src/store/audit.ts'
@@ -110,6 +111,27 @@ describe.skipIf(lacksPrograms('postgres'))('PostgreSQL', () => {
     expect(errors.length).toBeGreaterThan(0)
     expect(errors.filter((error) => !(error instanceof ApiError && error.code === 'unavailable'))).toEqual([])
     await expectAll(store, acknowledged)
+    await store.close()
+  })
+
+  test('one that takes no writes now, as a standby or a provider’s full one, is unavailable', async () => {
+    const databaseUrl = await postgres.createDatabase('reading')
+    const store = await openStore({ dataDir: 'unused', databaseUrl, log: silent })
+    const db = Sql.db(store)
+    await raw`alter database reading set default_transaction_read_only = on`.execute(db)
+    // Whoever connects from here on finds it so.
+    const endAll = raw`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()`
+    await expect(endAll.execute(db)).rejects.toMatchObject({ code: 'unavailable' })
+    const record = { id: '1', teamId: 't', at: 0, actor: 'server', action: 'test.wrote', subject: 's', detail: {} }
+    const said = await until(async () => {
+      const error = await appendAudit(store, record).then(
+        () => undefined,
+        (thrown: unknown) => thrown as ApiError,
+      )
+      const isOver = error instanceof ApiError && /terminat/.test(String(error.cause))
+      return isOver ? undefined : { error }
+    })
+    expect(said.error).toMatchObject({ code: 'unavailable', cause: { code: '25006' } })
     await store.close()
   })
 

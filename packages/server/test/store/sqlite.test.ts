@@ -1,4 +1,4 @@
-import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -62,7 +62,15 @@ describe('the data directory', () => {
 test('a file that is no database is refused by name', async () => {
   await writeFile(join(dataDir, 'cyberun.db'), 'not a database, but long enough to have a header of one'.repeat(20))
   const opening = openStore({ dataDir, log: silent })
-  await expect(opening).rejects.toThrow(`${join(dataDir, 'cyberun.db')} cannot be opened: file is not a database`)
+  await expect(opening).rejects.toThrow(
+    `${join(dataDir, 'cyberun.db')} cannot be opened: file is not a database; restore`,
+  )
+})
+
+test('a folder in its place is no reason to restore a backup', async () => {
+  await mkdir(join(dataDir, 'cyberun.db'))
+  const opening = openStore({ dataDir, log: silent })
+  await expect(opening).rejects.toThrow(/cyberun\.db cannot be opened: EISDIR[^;]*$/)
 })
 
 test('more requests than may wait are told to try again, and the others are served', async () => {

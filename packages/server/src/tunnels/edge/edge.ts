@@ -56,33 +56,41 @@ export interface Edge {
 
 /** Opens the listener. Rejects with the system's error when the port is taken, or one that names unusable TLS files. */
 export async function startEdge(options: EdgeOptions): Promise<Edge> {
-  const { portDoors } = options
   await tryAdoption()
   const listeners = await createListeners(options)
   const server = listeners.make()
-  const port = await listen(server, options.host, options.port)
-  const url = options.publicUrl ?? `${options.tls ? 'https' : 'http'}://${nameOf(options.host)}:${port}`
-  const front = frontOf(options, url)
-  server.on(listeners.event, (socket: Socket) => front.accept(PumpSocket.from(socket)))
-  const makePortDoor = (edgePort: number): Server =>
-    listeners.make().on(listeners.event, (socket: Socket) => front.accept(PumpSocket.from(socket), edgePort))
-  await portDoors.start(makePortDoor, options.tunnels.edgePorts())
-  const sweeping = setInterval(() => front.sweep(), SWEEP_MS)
-  sweeping.unref()
-  return {
-    url,
-    port,
-    get upstreams() {
-      return front.upstreams
-    },
-    answers: { service: front.serviceAnswers, own: front.ownAnswers },
-    async stop(signal) {
-      listeners.stop()
-      server.close()
-      portDoors.stop()
-      await front.stop(signal)
-      clearInterval(sweeping)
-    },
+  const close = (): void => {
+    listeners.stop()
+    server.close()
+    options.portDoors.stop()
+  }
+  try {
+    const port = await listen(server, options.host, options.port)
+    const url = options.publicUrl ?? `${options.tls ? 'https' : 'http'}://${nameOf(options.host)}:${port}`
+    const front = frontOf(options, url)
+    server.on(listeners.event, (socket: Socket) => front.accept(PumpSocket.from(socket)))
+    const makePortDoor = (edgePort: number): Server =>
+      listeners.make().on(listeners.event, (socket: Socket) => front.accept(PumpSocket.from(socket), edgePort))
+    await options.portDoors.start(makePortDoor, options.tunnels.edgePorts())
+    const sweeping = setInterval(() => front.sweep(), SWEEP_MS)
+    sweeping.unref()
+    return {
+      url,
+      port,
+      get upstreams() {
+        return front.upstreams
+      },
+      answers: { service: front.serviceAnswers, own: front.ownAnswers },
+      async stop(signal) {
+        close()
+        await front.stop(signal)
+        clearInterval(sweeping)
+      },
+    }
+  } catch (error) {
+    // Left open it would keep the process of a server that has not started.
+    close()
+    throw error
   }
 }
 
