@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { ApiError, type CallerKind, Id, invalidRequest, type RouteName, type RouteSpec } from '@cyberun/api'
 import type { Actor, Caller, Identity, KeyCaller } from '../identity/identity.ts'
-import { atLeast } from '../model/roles.ts'
+import { requireRole } from '../model/roles.ts'
 import { headerOf } from './request.ts'
 import type { RouteEntry } from './route-entries.ts'
 
@@ -40,11 +40,7 @@ export async function admitCaller(
   if (!spec.role) return { caller, actor: undefined }
   const teamId = teamOf(caller, request)
   const role = caller.kind === 'user' ? await identity.roleIn(caller.userId, teamId) : caller.role
-  if (role === undefined) throw new ApiError('not_found', 'There is no such team, or you are not in it.')
-  if (!atLeast(role, spec.role)) {
-    throw new ApiError('forbidden', `This needs the role ${spec.role} in the team; yours is ${role}.`)
-  }
-  return { caller, actor: { userId: caller.userId, teamId, role } }
+  return { caller, actor: { userId: caller.userId, teamId, role: requireRole(role, spec.role) } }
 }
 
 /** Calls that one statement does, which looks whether the key that makes them still is what it was. */

@@ -2,7 +2,7 @@ import { ApiError, type Role } from '@cyberun/api'
 import type { Log } from '@cyberun/link/log'
 import { uuidv7 } from 'uuidv7'
 import type { Bus } from '../bus.ts'
-import { atLeast } from '../model/roles.ts'
+import { requireRole } from '../model/roles.ts'
 import { appendAudit } from '../store/audit.ts'
 import type { Sql } from '../store/handle.ts'
 import type { Store } from '../store/store.ts'
@@ -36,10 +36,7 @@ export async function audit(sql: Sql, now: number, { userId, detail = {}, ...dee
  * been taken away since. Throws when it is not enough any more.
  */
 export async function actingRole(sql: Sql, { teamId, userId }: Actor, least: Role): Promise<Role> {
-  const role = await lockRole(sql, teamId, userId)
-  if (role === undefined) throw new ApiError('not_found', 'There is no such team, or you are not in it.')
-  if (atLeast(role, least)) return role
-  throw new ApiError('forbidden', `This needs the role ${least} in the team; yours is ${role}.`)
+  return requireRole(await lockRole(sql, teamId, userId), least)
 }
 
 /** After the commit: everything live that was made with these credentials ends. */

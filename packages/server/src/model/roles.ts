@@ -1,4 +1,4 @@
-import { ROLES, type Role } from '@cyberun/api'
+import { ApiError, ROLES, type Role } from '@cyberun/api'
 
 /** Who may do what in a team. Pure: the caller has read the roles in the same transaction. */
 
@@ -8,6 +8,13 @@ export type GivenRole = Exclude<Role, 'owner'>
 /** True when `role` may do everything that `least` may. */
 export function atLeast(role: Role, least: Role): boolean {
   return ROLES.indexOf(role) >= ROLES.indexOf(least)
+}
+
+/** Throws unless whoever has `role` in a team, if any, may do everything that `least` may. */
+export function requireRole(role: Role | undefined, least: Role): Role {
+  if (role === undefined) throw new ApiError('not_found', 'There is no such team, or you are not in it.')
+  if (atLeast(role, least)) return role
+  throw new ApiError('forbidden', `This needs the role ${least} in the team; yours is ${role}.`)
 }
 
 /** Opening tunnels, running workflows, making keys. Below this a member only reads. */

@@ -5,7 +5,7 @@ import { z } from 'zod'
 import type { Caller, Identity } from '../identity/identity.ts'
 import { AttemptLimiter, addressKey } from '../identity/limits.ts'
 import type { LiveCalls } from '../identity/live-calls.ts'
-import { mayWork } from '../model/roles.ts'
+import { requireRole } from '../model/roles.ts'
 import { TERMINALS_LIMITS } from './limits.ts'
 
 /** What a viewer is let in by: a secret, and where it shows the shell. */
@@ -119,9 +119,7 @@ export class Admission {
     try {
       // Once more, now that its end would be noticed: it may have been revoked after it was read.
       await identity.authenticate(bearer, address)
-      const role = await identity.roleIn(caller.userId, teamId)
-      if (role === undefined) throw new ApiError('not_found', 'There is no such team, or you are not in it.')
-      if (!mayWork(role)) throw new ApiError('forbidden', `This needs the role member in the team; yours is ${role}.`)
+      requireRole(await identity.roleIn(caller.userId, teamId), 'member')
     } catch (error) {
       held.release()
       throw error
