@@ -63,6 +63,23 @@ test('the version is the package’s', async () => {
   expect(await run(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
 })
 
+test('what the README’s tour sets up is found by ssh’s ProxyCommand, which no alias reaches', () => {
+  const root = new URL('../../../', import.meta.url)
+  const tour = readFileSync(new URL('README.md', root), 'utf8').split('## A tour')[1] ?? ''
+  const setup = /^ {4}((?:alias|export).*)$/m.exec(tour)?.[1] ?? ''
+  // As in a new terminal: those who run tests have more on their PATH.
+  const env = { ...process.env, PATH: '/usr/bin:/bin' }
+  const script = `${setup}; sh -c 'exec cyberun --version'`
+  const { stdout } = spawnSync('sh', ['-c', script], { cwd: root, env, encoding: 'utf8' })
+  expect(stdout).toMatch(/^\d+\./)
+})
+
+test('a settings file that is not there is not called bad YAML', async () => {
+  const { code, stderr } = await run(['server', '--config', '/nope'])
+  expect(stderr).toBe('error: /nope: cannot be read: ENOENT: no such file or directory\n')
+  expect(code).toBe(2)
+})
+
 const readDocument = () => readFileSync(new URL('../../../docs/cli.md', import.meta.url), 'utf8')
 
 test('exit codes are told by the program and by docs/cli.md alike', async () => {

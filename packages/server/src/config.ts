@@ -164,9 +164,15 @@ export function dataPath(config: Config, name: string): string {
 }
 
 function readSettingsFile(file: string): Record<string, Record<string, unknown>> {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (cause) {
+    throw new ConfigError(`${file}: cannot be read: ${(cause as Error).message.split(',')[0]}`, { cause })
+  }
   let parsed: unknown
   try {
-    parsed = parseYaml(readFileSync(file, 'utf8')) ?? {}
+    parsed = parseYaml(text) ?? {}
   } catch (cause) {
     throw new ConfigError(`${file}: cannot be read as YAML: ${(cause as Error).message.split('\n')[0]}`, { cause })
   }

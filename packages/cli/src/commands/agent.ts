@@ -136,7 +136,7 @@ export async function agentInstall(context: Context, options: AgentInstallOption
     finalExitCodes: [EXIT_CODES.usage[0], EXIT_CODES.refused[0], EXIT_CODES.agent_id_taken[0]],
   })
   if (options.output === '-') {
-    context.stdout.write(unit)
+    printResult(context, { unit }, () => unit)
     return
   }
   const file = resolve(context.cwd, options.output)

@@ -22,7 +22,7 @@ export function addServers(program: Command, act: Act): void {
   const agent = program
     .command('agent')
     .helpCommand(false)
-    .description('connect this machine: dial out to a server and open local ports for its tunnels')
+    .description('connect this machine: dial out to a server, run its tasks and carry its tunnels')
     .addOption(configFile('cyberun-agent.yaml'))
     .action(
       act(async (context, options: AgentOptions) => (await import('../commands/agent.ts')).agent(context, options)),
@@ -46,7 +46,7 @@ export function addServers(program: Command, act: Act): void {
     .option('--output <file>', 'where to write; - is standard output', '/etc/systemd/system/cyberun-agent.service')
     .action(
       act(async (context, options: AgentInstallOptions) =>
-        (await import('../commands/agent.ts')).agentInstall(context, options),
+        (await import('../commands/agent.ts')).agentInstall(context, { ...agent.opts<AgentOptions>(), ...options }),
       ),
     )
 }
