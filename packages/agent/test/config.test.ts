@@ -115,6 +115,10 @@ describe('settings', () => {
     const path = join(dir, 'ca.pem')
     await writeFile(path, text)
     expect(() => parseAgentConfig({ ...MINIMAL, ca_file: path }, {})).toThrow(message)
+  })
+
+  test('a ca_file may hold several certificates, and words beside them', async () => {
+    const path = join(dir, 'ca.pem')
     await writeFile(path, `# the authority of the house\r\n${authority.replaceAll('\n', '\r\n')}\r\n${authority}`)
     expect(parseAgentConfig({ ...MINIMAL, ca_file: path }, {}).ca).toContain(authority)
   })

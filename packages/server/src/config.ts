@@ -5,13 +5,14 @@ import { suggest } from '@cyberun/protocol'
 import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { parseS3Url } from './files/s3-place.ts'
+import { urlHost } from './url-host.ts'
 
 /** What is empty or no number is none, although `Number('')` and `Number(null)` are 0: as a port that would be any port. */
 const number = (schema: z.ZodCoercedNumber) => z.preprocess((value) => (isNumeric(value) ? value : Number.NaN), schema)
 const isNumeric = (value: unknown) => typeof value === 'number' || (typeof value === 'string' && value.trim() !== '')
 const port = number(z.coerce.number().int().min(0).max(65_535))
 /** An empty one would listen on every address, and one that no URL can hold has no address to tell. */
-const host = z.string().refine((text) => URL.canParse(`http://${text.includes(':') ? `[${text}]` : text}`), {
+const host = z.string().refine((text) => URL.canParse(`http://${urlHost(text)}`), {
   error: 'expected an address or a name of this machine, such as 127.0.0.1',
 })
 const optionalFile = z

@@ -2,3 +2,4 @@ export { type Config, ConfigError, dataPath, loadConfig, parseConfig } from './c
 export type { FirstUser } from './identity/identity.ts'
 export { type RunningServer, type ServerDeps, StartError, startServer } from './main.ts'
 export { StoreOpenError } from './store/store-error.ts'
+export { urlHost } from './url-host.ts'

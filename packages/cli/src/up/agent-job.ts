@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { LogOptions } from '@cyberun/link/log'
-import { type Config, dataPath, type RunningServer } from '@cyberun/server'
+import { type Config, dataPath, type RunningServer, urlHost } from '@cyberun/server'
 import { agentKeyPath, type Quickstart } from '../quickstart.ts'
 import type { AgentJob } from './agent-thread.ts'
 
@@ -37,7 +37,7 @@ export function agentJob(
 function localEdgeUrl({ edge }: Config, { edgeUrl }: RunningServer): string {
   if (edge.tls_cert_file !== undefined) return edgeUrl
   const isAny = edge.host === '0.0.0.0' || edge.host === '::'
-  const host = isAny ? '127.0.0.1' : edge.host.includes(':') ? `[${edge.host}]` : edge.host
+  const host = isAny ? '127.0.0.1' : urlHost(edge.host)
   return `ws://${host}:${portOf(edge, edgeUrl)}`
 }
 

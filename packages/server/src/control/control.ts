@@ -8,6 +8,7 @@ import { type Context, Hono } from 'hono'
 import type { Bus } from '../bus.ts'
 import { LiveCalls } from '../identity/live-calls.ts'
 import type { EventFeed } from '../tasks/task-feed.ts'
+import { urlHost } from '../url-host.ts'
 import type { VisitorAddress } from '../visitor-address.ts'
 import { type Admitted, admit, admitCaller, recallCaller } from './admit.ts'
 import { limitBodyTime } from './body-time.ts'
@@ -124,7 +125,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     refuseBytes(error, socket, options.newRequestId())
   })
   const listening = await listen(server, options)
-  if (url === '') url = `http://${hostName(LOOPBACK_OF[options.host] ?? options.host)}:${listening.port}`
+  if (url === '') url = `http://${urlHost(LOOPBACK_OF[options.host] ?? options.host)}:${listening.port}`
   log.info({ host: options.host, port: listening.port }, 'control.listening')
   return {
     ...listening,
@@ -138,13 +139,8 @@ export async function startControl(options: ControlOptions): Promise<Control> {
 
 /** The host names in `Host` that mean this listener, besides those of the loopback. */
 function ownNames({ publicUrl, host }: ControlOptions): string[] {
-  const bound = host in LOOPBACK_OF ? [] : [hostName(host)]
+  const bound = host in LOOPBACK_OF ? [] : [urlHost(host)]
   return publicUrl === undefined ? bound : [...bound, new URL(publicUrl).hostname]
-}
-
-/** An address as it stands in a URL and in `Host`. */
-function hostName(address: string): string {
-  return address.includes(':') ? `[${address}]` : address
 }
 
 /** Addresses that mean all of a machine's, and are no name of it. */

@@ -129,7 +129,7 @@ export function parseJson(bytes: Uint8Array): unknown {
 
 function refuseOddities(value: unknown, depth: number): void {
   if (typeof value === 'string') refuseOddText(value)
-  if (value === Number.POSITIVE_INFINITY || value === Number.NEGATIVE_INFINITY) {
+  if (typeof value === 'number' && !Number.isFinite(value)) {
     throw invalidRequest([{ path: 'body', message: 'holds a number that is too large' }])
   }
   if (typeof value !== 'object' || value === null) return

@@ -15,8 +15,7 @@ import {
   touchCredential,
 } from '../store/credentials.ts'
 import type { Sql } from '../store/handle.ts'
-import { lockRole } from '../store/teams.ts'
-import { audit, type Context, notFound, publishEnded } from './context.ts'
+import { actingRole, audit, type Context, notFound, publishEnded } from './context.ts'
 import type { Actor, Credential, KeyCaller, Listed, NewCredential } from './identity.ts'
 import { hashSecret } from './secrets.ts'
 
@@ -50,14 +49,15 @@ export class Credentials {
   }
 
   async create(
-    { userId, teamId }: Actor,
+    actor: Actor,
     request: { kind: 'integration' | 'agent'; displayName: string; expiresInDays?: number | undefined },
   ): Promise<NewCredential> {
     const { kind, displayName, expiresInDays } = request
     const expiresAt = expiresInDays === undefined ? null : this.#context.now() + expiresInDays * DAY_MS
     return this.#context.store.transaction(async (sql) => {
       // As it is now: whoever has been removed since the call came in gets no key that nobody would revoke.
-      if ((await lockRole(sql, teamId, userId)) === undefined) throw notFound('member')
+      await actingRole(sql, actor, 'viewer')
+      const { userId, teamId } = actor
       return this.insert(sql, { teamId, userId, kind, displayName, expiresAt, companionId: null })
     })
   }

@@ -5,6 +5,7 @@ import type { Log } from '@cyberun/link/log'
 import type { Agents } from '../../agents/types.ts'
 import type { Routing } from '../../routing/routing.ts'
 import type { Tally } from '../../tally.ts'
+import { urlHost } from '../../url-host.ts'
 import type { VisitorAddress } from '../../visitor-address.ts'
 import type { PathPages, TunnelIndex } from '../doors/door-search.ts'
 import type { PortDoors } from '../doors/port-doors.ts'
@@ -168,5 +169,5 @@ async function listen(server: Server, host: string, port: number): Promise<numbe
 function nameOf(host: string): string {
   const isEvery = host === '0.0.0.0' || host === '::'
   if (isEvery || host === '127.0.0.1' || host === '::1') return 'localhost'
-  return host.includes(':') ? `[${host}]` : host
+  return urlHost(host)
 }
